@@ -1,0 +1,1 @@
+"""Errors and their codes, domain types, configuration and constants. No I/O, no algorithms."""

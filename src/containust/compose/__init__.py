@@ -1,0 +1,1 @@
+"""The ``.ctst`` language: lexer, parser, resolver, checks, graph, formatter, Compose converter."""

@@ -1,0 +1,1 @@
+"""Image sources, the content-addressed store, safe extraction, mounting, distroless roots."""

@@ -1,0 +1,1 @@
+"""Containers, state, engine, supervisor, logs, metrics, networks, exec, and the backends that run them."""

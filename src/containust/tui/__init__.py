@@ -1,0 +1,1 @@
+"""The terminal dashboard. Not written yet: `ctst ps --tui` arrives with its own issue."""
