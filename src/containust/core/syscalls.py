@@ -69,6 +69,7 @@ NR_keyctl = 250 if _X86 else 219
 NR_seccomp = 317 if _X86 else 277
 NR_bpf = 321 if _X86 else 280
 NR_kill = 62 if _X86 else 129
+NR_prlimit64 = 302 if _X86 else 261
 NR_pidfd_send_signal = 424
 NR_open_tree = 428
 NR_move_mount = 429
@@ -334,6 +335,16 @@ def sethostname(name: str) -> None:
     """sethostname(2)."""
     encoded = name.encode()
     check(syscall(NR_sethostname, encoded, len(encoded)), "sethostname", name)
+
+
+def setrlimit(resource: int, soft: int, hard: int) -> None:
+    """prlimit64(2) of the calling process; RLIM_INFINITY is 2**64 - 1."""
+    check(syscall(NR_prlimit64, 0, resource, pack("<2Q", soft, hard), None), "prlimit64", resource)
+
+
+def join_session_keyring() -> None:
+    """keyctl(KEYCTL_JOIN_SESSION_KEYRING): a new anonymous session keyring. Kernels without keys are passed over."""
+    syscall(NR_keyctl, 1, None)
 
 
 def close_range(first: int, last: int, flags: int = 0) -> None:

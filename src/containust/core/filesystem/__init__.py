@@ -1,0 +1,1 @@
+"""Mounts, OverlayFS, ``pivot_root`` and device nodes of a container's root."""

@@ -1,0 +1,193 @@
+"""cgroup v1 and hybrid hosts: one directory a controller (Documentation/admin-guide/cgroup-v1 of the kernel)."""
+
+from __future__ import annotations
+
+import os
+from errno import EBUSY, EEXIST, ENOENT
+
+from containust.common.errors import ContainustError
+from containust.core.cgroup import CPU_PERIOD, PARENT, Limits, Stats, read_keyed, read_number, read_text
+
+# Always joined: what `ps` shows and what bounds a fork bomb. Others only for a declared limit: each costs a directory.
+ALWAYS = ("pids", "memory", "cpuacct")
+ALL = ("pids", "memory", "cpuacct", "cpu", "blkio")
+
+
+class V1Manager:
+    """Groups below ``/sys/fs/cgroup/<controller>/containust``."""
+
+    version = 1
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.controllers = tuple(name for name in ALWAYS if os.path.isdir(f"{root}/{name}"))
+
+    def create(self, path: str, limits: Limits) -> V1Cgroup:
+        group = V1Cgroup(self.root, path, [])
+        try:
+            for controller, files in self._settings(limits).items():
+                group.add(controller)
+                directory = f"{self.root}/{controller}/{path}"
+                for name, value in files:
+                    _write(f"{directory}/{name}", value)
+        except OSError as error:
+            group.close()
+            group.remove()
+            self.prune(path)
+            raise ContainustError(
+                "R002",
+                f"cannot set a limit in {error.filename}: {error.strerror}",
+                "`ctst doctor` shows which controllers this host offers",
+            ) from None
+        return group
+
+    def find(self, path: str) -> V1Cgroup:
+        present = [name for name in ALL if os.path.isdir(f"{self.root}/{name}/{path}")]
+        return V1Cgroup(self.root, path, present)
+
+    def prune(self, path: str) -> None:
+        while path:
+            for controller in ALL:
+                try:
+                    os.rmdir(f"{self.root}/{controller}/{path}")
+                except OSError:
+                    pass
+            path = path.rpartition("/")[0]
+
+    def _settings(self, limits: Limits) -> dict[str, list[tuple[str, str]]]:
+        settings: dict[str, list[tuple[str, str]]] = {name: [] for name in self.controllers}
+        if limits.pids is not None:
+            settings.setdefault("pids", []).append(("pids.max", str(limits.pids)))
+        if limits.memory is not None:
+            files = settings.setdefault("memory", [])
+            files.append(("memory.limit_in_bytes", str(limits.memory)))
+            # memory plus swap; the file is absent where swap is not accounted, and then there is nothing to bound
+            if os.path.exists(f"{self.root}/memory/memory.memsw.limit_in_bytes"):
+                files.append(("memory.memsw.limit_in_bytes", str(limits.memory)))
+        if limits.cpu_shares is not None:
+            settings.setdefault("cpu", []).append(("cpu.shares", str(max(2, limits.cpu_shares))))
+        if limits.cpu_quota is not None:
+            files = settings.setdefault("cpu", [])
+            files.append(("cpu.cfs_period_us", str(CPU_PERIOD)))
+            files.append(("cpu.cfs_quota_us", str(limits.cpu_quota)))
+        if limits.io_weight is not None:
+            settings.setdefault("blkio", []).append(self._io_weight(limits.io_weight))
+        return settings
+
+    def _io_weight(self, weight: int) -> tuple[str, str]:
+        for name in ("blkio.bfq.weight", "blkio.weight"):
+            if os.path.exists(f"{self.root}/blkio/{PARENT}") or os.path.exists(f"{self.root}/blkio/{name}"):
+                bounded = max(1, min(1000, weight // 10 or 1))
+                return name, str(max(10, bounded) if name == "blkio.weight" else bounded)
+        raise ContainustError(
+            "R002",
+            "this kernel has no proportional I/O weight (neither blkio.bfq.weight nor blkio.weight)",
+            "remove `io_weight`, or boot a kernel with the BFQ scheduler",
+        )
+
+
+class V1Cgroup:
+    """One container's directories in the v1 hierarchies."""
+
+    clone_fd = -1
+
+    def __init__(self, root: str, path: str, controllers: list[str]) -> None:
+        self.root = root
+        self.path = path
+        self.controllers = controllers
+        self.join_fds: list[int] = []
+
+    def add(self, controller: str) -> None:
+        """Make the directory of ``controller`` and open the file by which a new process joins it."""
+        self.controllers.append(controller)
+        directory = f"{self.root}/{controller}/{self.path}"
+        _make(directory)
+        self.join_fds.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+
+    def open_join(self) -> None:
+        """Open the join files of an existing group."""
+        for controller in self.controllers:
+            self.join_fds.append(
+                os.open(f"{self.root}/{controller}/{self.path}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+            )
+
+    def close(self) -> None:
+        for fd in self.join_fds:
+            os.close(fd)
+        self.join_fds = []
+
+    def processes(self) -> list[int]:
+        """Pids in the group."""
+        for controller in self.controllers:
+            text = read_text(f"{self.root}/{controller}/{self.path}/cgroup.procs")
+            if text is not None:
+                return [int(word) for word in text.split()]
+        return []
+
+    def kill(self) -> None:
+        if "freezer" in self.controllers:
+            _write(f"{self.root}/freezer/{self.path}/freezer.state", "THAWED")
+        for _ in range(100):
+            pids = self.processes()
+            if not pids:
+                return
+            for pid in pids:
+                try:
+                    os.kill(pid, 9)
+                except ProcessLookupError:
+                    pass
+            import time
+
+            time.sleep(0.002)
+
+    def stats(self) -> Stats:
+        stats = Stats()
+        memory = f"{self.root}/memory/{self.path}"
+        stats.memory = read_number(f"{memory}/memory.usage_in_bytes")
+        stats.memory_peak = read_number(f"{memory}/memory.max_usage_in_bytes")
+        limit = read_number(f"{memory}/memory.limit_in_bytes")
+        stats.memory_limit = limit if limit is not None and limit < 1 << 60 else None
+        stats.oom_kills = read_keyed(f"{memory}/memory.oom_control").get("oom_kill")
+        stats.pids = read_number(f"{self.root}/pids/{self.path}/pids.current")
+        stats.cpu_ns = read_number(f"{self.root}/cpuacct/{self.path}/cpuacct.usage")
+        if "cpu" in self.controllers:
+            stats.throttled_periods = read_keyed(f"{self.root}/cpu/{self.path}/cpu.stat").get("nr_throttled")
+        return stats
+
+    def oom_kills(self) -> int:
+        """How many processes of the group the kernel has killed for memory."""
+        return read_keyed(f"{self.root}/memory/{self.path}/memory.oom_control").get("oom_kill", 0)
+
+    def remove(self) -> bool:
+        gone = True
+        for controller in self.controllers:
+            try:
+                os.rmdir(f"{self.root}/{controller}/{self.path}")
+            except OSError as error:
+                gone = gone and error.errno == ENOENT
+                if error.errno not in (EBUSY, ENOENT):
+                    raise
+        return gone
+
+
+def _make(directory: str) -> None:
+    try:
+        os.mkdir(directory)
+    except OSError as error:
+        if error.errno == EEXIST:
+            return
+        if error.errno != ENOENT:
+            raise
+        _make(directory.rpartition("/")[0])
+        _make(directory)
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(fd)

@@ -1,0 +1,58 @@
+"""Identity of processes: a pid counts only together with its start time (runtime.md, "Shape")."""
+
+from __future__ import annotations
+
+import os
+
+from containust.core import syscalls
+
+_boot_id = ""
+
+
+def boot_id() -> str:
+    """Identifier of this boot of the kernel; a pid recorded under another one names nothing."""
+    global _boot_id
+    if not _boot_id:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            _boot_id = file.read().strip()
+    return _boot_id
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time of ``pid`` in clock ticks after boot (proc_pid_stat(5), field 22); None when there is no such process
+    or it is a zombie."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(fd, 2048)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    fields = text[text.rindex(b")") + 2 :].split()
+    if fields[0] in (b"Z", b"X"):
+        return None
+    return int(fields[19])
+
+
+def open_pidfd(pid: int, ticks: int) -> int:
+    """A pidfd of exactly the process that started at ``ticks``; -1 when it is gone or another has its pid."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    if start_ticks(pid) != ticks:
+        os.close(fd)
+        return -1
+    return fd
+
+
+def send(pidfd: int, signal: int) -> bool:
+    """Send a signal; False when the process has ended."""
+    try:
+        syscalls.pidfd_send_signal(pidfd, signal)
+    except ProcessLookupError:
+        return False
+    return True

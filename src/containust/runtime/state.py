@@ -1,0 +1,322 @@
+"""The state index: one JSON file a project, replaced atomically (runtime.md, "State").
+
+Readers never lock. Writers hold an exclusive ``flock`` on a file beside it, write a temporary file in the same
+directory, fsync it, rename it and fsync the directory: at any SIGKILL or power cut the file is the old or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from errno import EACCES, EAGAIN, EPERM, EROFS
+
+from containust.common.errors import ContainustError
+from containust.common.types import Record
+from containust.core import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from containust.runtime.project import Project
+
+SCHEMA_VERSION = 1
+LOCK_TIMEOUT = 30.0
+
+CREATED = "created"
+RUNNING = "running"
+STOPPED = "stopped"
+FAILED = "failed"
+PAUSED = "paused"
+# What may follow what; anything else is a mistake in the runtime and raises.
+TRANSITIONS = {
+    CREATED: (RUNNING, FAILED, STOPPED),
+    RUNNING: (STOPPED, FAILED, PAUSED),
+    PAUSED: (RUNNING, STOPPED, FAILED),
+    STOPPED: (CREATED, RUNNING),
+    FAILED: (CREATED, RUNNING),
+}
+
+
+class Container(Record):
+    """What is recorded of one container. Times are RFC 3339 strings in UTC, ``start_ticks`` the kernel's start time
+    of ``pid`` in clock ticks after boot: a pid alone is never trusted."""
+
+    __slots__ = (
+        "attachments",
+        "boot_id",
+        "config_digest",
+        "created",
+        "error",
+        "exit_code",
+        "exposes",
+        "finished",
+        "health",
+        "id",
+        "id_base",
+        "image",
+        "image_id",
+        "name",
+        "oom_killed",
+        "pid",
+        "remove",
+        "restarts",
+        "signal",
+        "spec",
+        "stack_file",
+        "start_ticks",
+        "started",
+        "state",
+        "stop_signal",
+        "wanted",
+    )
+
+    def __init__(self, id: str, name: str, **values: Any) -> None:
+        self.id = id
+        self.name = name
+        self.stack_file: str | None = None  # None: made by `run --image`
+        self.spec: dict[str, Any] = {}  # the component as runtime.spec writes it; never a secret's value
+        self.config_digest = ""
+        self.image = ""
+        self.image_id = ""
+        self.state = CREATED
+        self.wanted = RUNNING  # what the user asked for last: running or stopped
+        self.health: str | None = None
+        self.pid: int | None = None
+        self.start_ticks: int | None = None
+        self.boot_id = ""
+        self.exit_code: int | None = None
+        self.signal: int | None = None
+        self.oom_killed = False
+        self.error: dict[str, Any] | None = None  # code and message of a start that failed
+        self.restarts = 0
+        self.created = ""
+        self.started: str | None = None
+        self.finished: str | None = None
+        self.exposes: list[dict[str, Any]] = []
+        self.attachments: list[dict[str, Any]] = []
+        self.id_base: int | None = None
+        self.stop_signal = "SIGTERM"
+        self.remove = False  # --rm: forget it when it ends
+        for key, value in values.items():
+            setattr(self, key, value)
+
+    def become(self, state: str) -> None:
+        """Go to another state. Raises ValueError for a transition outside the table."""
+        if state != self.state and state not in TRANSITIONS[self.state]:
+            raise ValueError(f"container {self.name}: no transition from {self.state} to {state}")
+        self.state = state
+
+    @property
+    def cgroup(self) -> str:
+        """Name of the container's group below the project's."""
+        return self.id[:12]
+
+
+class State:
+    """The index in memory: containers by id, networks by name, the project's id range."""
+
+    __slots__ = ("containers", "networks", "offline")
+
+    def __init__(self) -> None:
+        self.containers: dict[str, Container] = {}
+        self.networks: dict[str, Any] = {}
+        self.offline = False
+
+    def by_name(self, name: str) -> Container | None:
+        """The container with exactly this name."""
+        for container in self.containers.values():
+            if container.name == name:
+                return container
+        return None
+
+    def find(self, name: str) -> Container:
+        """By exact name, full id or unique id prefix of four or more. Raises ContainustError R005."""
+        exact = self.by_name(name) or self.containers.get(name)
+        if exact:
+            return exact
+        matches = [c for c in self.containers.values() if len(name) >= 4 and c.id.startswith(name)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise ContainustError(
+                "R005", f"id prefix {name} is ambiguous", *(f"{c.id[:12]} is {c.name}" for c in matches)
+            )
+        from containust.common.suggest import nearest
+
+        near = nearest(name, [c.name for c in self.containers.values()])
+        raise ContainustError(
+            "R005",
+            f"no container called {name}",
+            f"did you mean {near}?" if near else "`ctst ps -a` lists this project's containers",
+        )
+
+
+def load(project: Project) -> State:
+    """The project's state; an empty one when nothing was ever recorded.
+
+    Raises ContainustError S001 for a file that is not ours to read as state, S003 without permission, S006 for a
+    newer schema. The file is never overwritten in these cases.
+    """
+    path = project.state_file
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return State()
+    except NotADirectoryError:
+        return State()
+    except OSError as error:
+        if error.errno in (EACCES, EPERM):
+            raise ContainustError(
+                "S003", f"cannot read {path}: {error.strerror}", "run as the user who owns this project"
+            ) from None
+        raise ContainustError(
+            "S001", f"cannot read {path}: {error.strerror}", "it must be a regular file, not a link"
+        ) from None
+    try:
+        size = os.fstat(fd).st_size
+        text = b""
+        while len(text) < size:
+            piece = os.read(fd, size - len(text))
+            if not piece:
+                break
+            text += piece
+    finally:
+        os.close(fd)
+    return decode(text, path)
+
+
+def decode(text: bytes, path: str) -> State:
+    """State from the bytes of its file."""
+    try:
+        document = jsontext.loads(text.decode())
+        version = document["schema_version"]
+        if version > SCHEMA_VERSION:
+            raise ContainustError(
+                "S006",
+                f"{path} was written by a newer containust (schema {version}, this one knows {SCHEMA_VERSION})",
+                "use that version, or another --state-file",
+            )
+        state = State()
+        for values in document["containers"]:
+            container = Container(**values)
+            state.containers[container.id] = container
+        state.networks = document.get("networks", {})
+        state.offline = bool(document.get("offline"))
+        return state
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ContainustError(
+            "S001",
+            f"{path} is damaged ({error}); it has not been changed",
+            "restore it from a backup, or move it away to start afresh (running containers then need `ctst doctor`)",
+        ) from None
+
+
+def encode(state: State) -> bytes:
+    """The file's bytes."""
+    return jsontext.dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "containers": [container.as_dict() for container in state.containers.values()],
+            "networks": state.networks,
+            "offline": state.offline,
+        }
+    ).encode()
+
+
+class Update:
+    """``with Update(project) as state:`` holds the lock, gives the newest state, and writes it when the block ends well."""
+
+    __slots__ = ("_lock", "_project", "_state")
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._lock = -1
+
+    def __enter__(self) -> State:
+        self._lock = lock(f"{self._project.state_file}.lock", LOCK_TIMEOUT)
+        try:
+            self._state = load(self._project)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self._state
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        try:
+            if kind is None:
+                save(self._project, self._state)
+        finally:
+            os.close(self._lock)
+
+
+def lock(path: str, timeout: float) -> int:
+    """A descriptor that holds an exclusive flock on ``path``. Raises S002 when another holds it for ``timeout`` s."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise permission(path, error) from None
+    deadline = time.monotonic() + timeout
+    pause = 0.0005
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError as error:
+            if error.errno not in (EAGAIN, EACCES):
+                os.close(fd)
+                raise
+        if time.monotonic() > deadline:
+            os.close(fd)
+            raise ContainustError(
+                "S002",
+                f"{path} has been locked by another ctst for {timeout:.0f} s",
+                "wait for it, or end the process that `fuser` shows on that file",
+            )
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+
+
+def save(project: Project, state: State) -> None:
+    """Replace the state file. The caller holds the lock."""
+    path = project.state_file
+    temporary = f"{path}.new"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            data = encode(state)
+            while data:
+                data = data[os.write(fd, data) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise permission(path, error) from None
+
+
+def permission(path: str, error: OSError) -> ContainustError:
+    """S003 for a state file that cannot be written, with what is in the way."""
+    why = "the file system is read-only" if error.errno == EROFS else error.strerror
+    return ContainustError(
+        "S003",
+        f"cannot write {path}: {why}",
+        "run as the user who owns this project, or name another place with --state-file",
+    )
+
+
+def now() -> str:
+    """The time as RFC 3339 in UTC with nanoseconds."""
+    return timestamp(time.time_ns())
+
+
+def timestamp(nanoseconds: int) -> str:
+    """A time since the epoch as RFC 3339 in UTC with nanoseconds."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
