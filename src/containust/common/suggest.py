@@ -29,7 +29,9 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
         if abs(len(other) - len(folded)) > limit or len(other) > LONGEST:
             continue
         distance = edit_distance(folded, other, limit)
-        if distance <= limit and distance < max(len(word), len(name)) - 1:
+        if distance <= limit and (
+            distance < max(len(word), len(name)) - 1 or sorted(folded) == sorted(other)
+        ):
             best = name
             limit = distance - 1  # only a nearer one is better now
             if limit == 0:
@@ -38,7 +40,7 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
 
 
 def edit_distance(left: str, right: str, limit: int) -> int:
-    """Insertions, deletions, replacements and swaps of neighbours; ``limit + 1`` once that many are passed."""
+    """Insertions, deletions, replacements and swaps of neighbours; ``limit + 1`` once ``limit`` is passed."""
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):

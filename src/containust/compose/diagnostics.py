@@ -1,0 +1,184 @@
+"""Problems as objects and as text (language.md, section 10). Imported only when there is something to say."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from containust.common.errors import ContainustError
+from containust.common.suggest import nearest
+from containust.common.types import Record
+from containust.compose.tree import MOST_PROBLEMS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from containust.compose.tree import Problems, Source
+
+COMPARISONS = 40_000  # names compared for "did you mean" in one run, so that a run stays linear
+
+
+class Place(Record):
+    """Where something is: lines and columns count characters from 1, ``end_column`` is behind the last one."""
+
+    __slots__ = ("column", "end_column", "end_line", "file", "line", "message", "text")
+
+    def __init__(self, source: Source, start: int, end: int, message: str = "") -> None:
+        lines = source.lines()
+        size = len(source.text)
+        self.file = source.path
+        self.line = bisect_right(lines, min(start, size))
+        self.column = start - lines[self.line - 1] + 1
+        self.end_line = bisect_right(lines, min(end, size))
+        self.end_column = end - lines[self.end_line - 1] + 1
+        self.message = message
+        begin = lines[self.line - 1]
+        finish = lines[self.line] - 1 if self.line < len(lines) else size
+        self.text = source.text[begin:finish].rstrip("\r")
+
+
+class Diagnostic(Record):
+    """One error or warning. ``related`` are other places with what to say about them."""
+
+    __slots__ = ("code", "help", "message", "place", "related", "severity")
+
+    def __init__(
+        self, code: str, message: str, place: Place, help: list[str], related: list[Place], severity: str = ""
+    ) -> None:
+        self.code = code
+        self.severity = severity or ("warning" if code.startswith("W") else "error")
+        self.message = message
+        self.place = place
+        self.help = help
+        self.related = related
+
+    def as_dict(self) -> dict[str, object]:
+        """The stable JSON form of ``ctst check --json``."""
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            **position(self.place),
+            "help": self.help,
+            "related": [{"message": place.message, **position(place)} for place in self.related],
+        }
+
+    def render(self, color: bool = False) -> str:
+        """As people read it: header, place, source line with carets, notes, help."""
+        bold, blue, cyan, off = (
+            ("\x1b[1m", "\x1b[34;1m", "\x1b[36m", "\x1b[0m") if color else ("", "", "", "")
+        )
+        tone = ("\x1b[31;1m" if self.severity == "error" else "\x1b[33;1m") if color else ""
+        lines = [f"{tone}{self.severity}[{self.code}]{off}{bold}: {self.message}{off}"]
+        gutter = len(str(max([self.place.line, *[place.line for place in self.related]])))
+        lines += shown(self.place, gutter, "-->", "^", tone, blue, off)
+        for place in self.related:
+            lines += shown(place, gutter, ":::", "-", blue, blue, off)
+        lines += [f"{' ' * gutter} {blue}={off} {cyan}help:{off} {line}" for line in self.help]
+        return "\n".join(lines)
+
+
+def position(place: Place) -> dict[str, object]:
+    return {
+        "file": place.file,
+        "line": place.line,
+        "column": place.column,
+        "end_line": place.end_line,
+        "end_column": place.end_column,
+    }
+
+
+def shown(place: Place, gutter: int, arrow: str, mark: str, tone: str, blue: str, off: str) -> list[str]:
+    """One place: where, its line, and marks under the span."""
+    pad = " " * gutter
+    end = place.end_column if place.end_line == place.line else len(place.text) + 1
+    text, first, width = window(place.text, place.column - 1, max(end - place.column, 1))
+    note = f" {place.message}" if place.message else ""
+    return [
+        f"{pad}{blue}{arrow}{off} {place.file}:{place.line}:{place.column}",
+        f"{pad} {blue}|{off}",
+        f"{blue}{place.line:>{gutter}} |{off} {text}".rstrip(),
+        f"{pad} {blue}|{off} {' ' * first}{tone}{mark * width}{note}{off}",
+    ]
+
+
+def window(text: str, first: int, width: int) -> tuple[str, int, int]:
+    """``text`` fit for a terminal: tabs as one column, no control characters, long lines cut around the span."""
+    if len(text) > 160:
+        begin = max(0, first - 40)
+        text = text[begin : begin + 160]
+        if begin:
+            text = "…" + text[1:]
+        first -= begin
+        width = max(1, min(width, len(text) - first))
+    return "".join([c if c.isprintable() else " " if c == "\t" else "·" for c in text]), first, width
+
+
+class CheckFailed(ContainustError):
+    """A file with errors. ``diagnostics`` has all of them, sorted by place, with the warnings."""
+
+    def __init__(self, diagnostics: list[Diagnostic]) -> None:
+        errors = [one for one in diagnostics if one.severity == "error"]
+        first = errors[0]
+        where = f"{first.place.file}:{first.place.line}:{first.place.column}"
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        super().__init__(first.code, f"{where}: {first.message}{more}", *first.help)
+        self.diagnostics = diagnostics
+
+    def render(self, color: bool = False) -> str:
+        return render(self.diagnostics, color)
+
+
+def render(diagnostics: Iterable[Diagnostic], color: bool = False) -> str:
+    """All of them as text, an empty line between two."""
+    return "\n\n".join(one.render(color) for one in diagnostics)
+
+
+def finish(problems: Problems, entry: Source) -> list[Diagnostic]:
+    """The first :data:`MOST_PROBLEMS`, errors before warnings when not all fit, sorted by place, each once.
+
+    Those of the entry file come first, then the other files in the order in which they were found wrong.
+    """
+    rank = {id(entry): 0}
+    for item in problems.entries:
+        rank.setdefault(id(item[1]), len(rank))
+    entries = problems.entries
+    if len(entries) > MOST_PROBLEMS:
+        entries = sorted(entries, key=lambda item: (item[0][0] == "W", rank[id(item[1])], item[2]))
+        entries = entries[: MOST_PROBLEMS * 2]
+    entries = sorted(entries, key=lambda item: (rank[id(item[1])], item[2], item[3], item[0]))
+    seen = set()
+    budget = [COMPARISONS]
+    result = []
+    for code, source, start, end, message, help, related, suggest in entries:
+        key = (code, id(source), start, message if code != "E001" else "")
+        if key in seen:
+            continue
+        seen.add(key)
+        lines = list(help)
+        if suggest is not None:
+            near = suggestion(suggest, budget)
+            if near:
+                lines.insert(0, near)
+        places = [Place(*place) for place in related]
+        at: Source | None = source
+        while at is not None and at.imported_at is not None:
+            places.append(Place(*at.imported_at, "imported here"))
+            at = at.imported_at[0]
+        result.append(Diagnostic(code, message, Place(source, start, end), lines, places))
+        if len(result) == MOST_PROBLEMS:
+            break
+    return result
+
+
+def suggestion(suggest: tuple[str, Iterable[str], str], budget: list[int]) -> str:
+    word, names, form = suggest
+    candidates = []
+    for name in names:
+        if budget[0] <= 0:
+            break
+        budget[0] -= 1
+        if abs(len(name) - len(word)) <= 3:
+            candidates.append(name)
+    near = nearest(word, candidates)
+    return form.format(near) if near else ""
