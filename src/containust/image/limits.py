@@ -39,7 +39,9 @@ def _limit(variable: str) -> int:
     if text is None:
         return DEFAULTS[variable]
     if not text.isdecimal() or int(text) == 0:
-        raise UsageError(f"{variable} is {text!r}, not a positive integer", f"unset it, or set it to {DEFAULTS[variable]}")
+        raise UsageError(
+            f"{variable} is {text!r}, not a positive integer", f"unset it, or set it to {DEFAULTS[variable]}"
+        )
     return int(text)
 
 

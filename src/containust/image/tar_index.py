@@ -51,8 +51,8 @@ _TYPES = {
     b"6": S_IFIFO,
 }
 # Extended attributes that mean the same on every host. Those of overlayfs would redirect lookups in a lower directory.
-_KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_", "trusted.")
-_DROPPED_XATTRS = ("trusted.overlay.", "user.overlay.", "trusted.SGI_")
+KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_", "trusted.")
+DROPPED_XATTRS = ("trusted.overlay.", "user.overlay.", "trusted.SGI_")
 
 
 def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
@@ -79,7 +79,9 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
             if following.strip(b"\0"):
                 raise damaged(position + BLOCK, "data follow a single empty block")
             break
-        name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, major, minor, prefix = unpack(header)
+        name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, major, minor, prefix = unpack(
+            header
+        )
         if sum(header) - sum(checksum) + 256 != number(checksum, position):
             raise damaged(position, "a header's checksum is wrong")
         count += 1
@@ -173,7 +175,8 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
             raise unsafe(path, "has an owner beyond 2^32 - 2")
         if len(path) > limits.path or len(target) > limits.path:
             raise exceeded(
-                f"entry {show(path)!r}... has a path or link of more than {limits.path} bytes", "CONTAINUST_IMAGE_MAX_PATH"
+                f"entry {show(path)!r}... has a path or link of more than {limits.path} bytes",
+                "CONTAINUST_IMAGE_MAX_PATH",
             )
         if fmt == S_IFLNK and not target:
             raise unsafe(path, "is a symbolic link to nothing")
@@ -185,7 +188,8 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
         total += size_now
         if total > limits.size:
             raise exceeded(
-                f"the archive holds more than {limits.size} bytes, at {show(path)!r}", "CONTAINUST_IMAGE_MAX_SIZE"
+                f"the archive holds more than {limits.size} bytes, at {show(path)!r}",
+                "CONTAINUST_IMAGE_MAX_SIZE",
             )
         offset = content
         if kind == b"3" and number(major, position) == 0 and number(minor, position) == 0:
@@ -297,7 +301,7 @@ def _xattrs(pax: dict[str, bytes]) -> dict[str, bytes]:
                 continue
         else:
             continue
-        if name.startswith(_KEPT_XATTRS) and not name.startswith(_DROPPED_XATTRS):
+        if name.startswith(KEPT_XATTRS) and not name.startswith(DROPPED_XATTRS):
             found[name] = value
     return found
 

@@ -51,7 +51,19 @@ class Entry:
     ``segments`` is the map of a sparse member, (offset, length) pairs of its data, else None.
     """
 
-    __slots__ = ("gid", "hardlink", "mode", "mtime", "offset", "path", "segments", "size", "target", "uid", "xattrs")
+    __slots__ = (
+        "gid",
+        "hardlink",
+        "mode",
+        "mtime",
+        "offset",
+        "path",
+        "segments",
+        "size",
+        "target",
+        "uid",
+        "xattrs",
+    )
 
     def __init__(
         self,
@@ -191,7 +203,9 @@ class Tree:
         if entry.hardlink:
             target = self.find(components(entry.target))
             if target is None:
-                raise unsafe(entry.path, f"is a hard link to {show(entry.target)}, which the image does not have")
+                raise unsafe(
+                    entry.path, f"is a hard link to {show(entry.target)}, which the image does not have"
+                )
             if target.children is not None:
                 raise unsafe(entry.path, f"is a hard link to the directory {show(entry.target)}")
             _forget_below(cache, parent.children.get(name))
@@ -210,7 +224,12 @@ class Tree:
         node = Node(entry.mode, self.layers)
         _describe(node, entry, self.layers)
         if kind == S_IFREG:
-            node.size, node.device, node.offset, node.segments = entry.size, device, entry.offset, entry.segments
+            node.size, node.device, node.offset, node.segments = (
+                entry.size,
+                device,
+                entry.offset,
+                entry.segments,
+            )
         elif kind == S_IFLNK:
             node.target = entry.target
             node.size = len(entry.target)
@@ -314,7 +333,9 @@ class Tree:
             yield path, node
             if node.children:
                 prefix = path + b"/" if path else b""
-                stack.extend((prefix + name, node.children[name]) for name in sorted(node.children, reverse=True))
+                stack.extend(
+                    (prefix + name, node.children[name]) for name in sorted(node.children, reverse=True)
+                )
 
     def content_size(self) -> int:
         """Bytes of all regular files; a file with several names counts once."""

@@ -1,0 +1,306 @@
+"""Writing into the store so that it holds whole things only.
+
+Everything is written below ``staging/``, synced, and renamed to a name made of its digest. A process holds a lock on
+its staging directory while it lives; what a killed one left is removed by the next import. Two that write the same
+thing both succeed: the second finds the name taken, by the same content.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from containust.common.errors import ContainustError
+from containust.image.tree import Tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from containust.image.store import ImageStore
+
+CHUNK = 256 * 1024  # bytes of a layer that one digest of chunks.bin covers
+PARTS = ("layers", "roots", "records", "catalog", "staging")
+
+
+class Layer:
+    """A layer in the store: ``digest`` is the SHA-256 of its tar in hexadecimal, ``chunks`` that of its chunks.bin."""
+
+    __slots__ = ("chunks", "digest", "size")
+
+    def __init__(self, digest: str, size: int, chunks: str) -> None:
+        self.digest = digest
+        self.size = size
+        self.chunks = chunks
+
+    @property
+    def path(self) -> str:
+        """The layer's file, relative to the store."""
+        return f"layers/{self.digest}/layer.tar"
+
+
+class Staging:
+    """A directory of this process below ``staging/``, as a context manager; removed at the end with what is in it."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self.store = store
+        self.path = ""
+        self._lock = -1
+
+    def __enter__(self) -> Staging:
+        try:
+            for part in PARTS:
+                os.makedirs(f"{self.store.directory}/{part}", mode=0o700, exist_ok=True)
+            sweep(self.store.directory)
+            self.path = f"{self.store.directory}/staging/{os.getpid()}-{os.urandom(6).hex()}"
+            os.mkdir(self.path, 0o700)
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise storage_error(error, self.store.directory) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from shutil import rmtree
+
+        rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+        if isinstance(error, OSError) and error.filename is None:
+            raise storage_error(error, self.store.directory) from error
+
+    def add_layer(self, tar: str, digest: str | None = None, chunks: bytes | None = None) -> Layer:
+        """Move the finished tar file ``tar`` of this staging directory into the store.
+
+        ``digest`` and ``chunks`` are given by who computed them while writing.
+        """
+        if digest is None or chunks is None:
+            digest, chunks = digests(tar)
+        from hashlib import sha256
+
+        layer = Layer(digest, os.path.getsize(tar), sha256(chunks).hexdigest())
+        target = f"{self.store.directory}/layers/{digest}"
+        if not os.path.isdir(target):
+            directory = f"{self.path}/layer-{digest}"
+            os.mkdir(directory, 0o755)
+            os.rename(tar, f"{directory}/layer.tar")
+            seal(f"{directory}/layer.tar")
+            write_file(f"{directory}/chunks.bin", chunks)
+            self._publish(directory, target)
+        return layer
+
+    def add_root(self, tree: Tree, layers: list[Layer]) -> tuple[str, dict[str, Any]]:
+        """Write the merged root over ``layers``; its name in the store and what the image record says of it."""
+        from hashlib import sha256
+
+        from containust.image import erofs
+
+        standard = tree.add_standard_targets()
+        directory = f"{self.path}/root-{os.urandom(4).hex()}"
+        os.mkdir(directory, 0o755)
+        sizes = [layer.size for layer in layers]
+        extra = expand_sparse(tree, [f"{self.store.directory}/{layer.path}" for layer in layers], directory)
+        if extra is not None:
+            sizes.append(extra[1])
+        identity = sha256("\n".join(layer.digest for layer in layers).encode()).digest()
+        metadata = erofs.write(tree, sizes, identity[:16])
+        manifest = {
+            "schema": 1,
+            "layers": [
+                {"digest": f"sha256:{layer.digest}", "size": layer.size, "chunks": f"sha256:{layer.chunks}"}
+                for layer in layers
+            ],
+            "metadata": {"digest": f"sha256:{sha256(metadata).hexdigest()}", "size": len(metadata)},
+            "extra": {"digest": f"sha256:{extra[0]}", "size": extra[1]} if extra else None,
+            "size": tree.content_size(),
+            "standard_targets": standard,
+        }
+        text = canonical(manifest)
+        name = sha256(text).hexdigest()
+        target = f"{self.store.directory}/roots/{name}"
+        if not os.path.isdir(target):
+            write_file(f"{directory}/meta.erofs", metadata)
+            write_file(f"{directory}/manifest.json", text)
+            self._publish(directory, target)
+        devices = [layer.path for layer in layers]
+        if extra is not None:
+            devices.append(f"roots/{name}/extra.bin")
+        return name, {"size": manifest["size"], "devices": devices, "standard_targets": standard}
+
+    def add_record(self, root: str, config: dict[str, Any]) -> str:
+        """Write the image record; the image's id."""
+        from hashlib import sha256
+
+        text = canonical({"schema": 1, "root": f"sha256:{root}", "config": config})
+        name = sha256(text).hexdigest()
+        target = f"{self.store.directory}/records/{name}.json"
+        if not os.path.exists(target):
+            self.replace(target, text)
+        return f"sha256:{name}"
+
+    def replace(self, target: str, text: bytes) -> None:
+        """Write a file of the store in one step: readers see the old content or the new."""
+        path = f"{self.path}/file-{os.urandom(4).hex()}"
+        write_file(path, text)
+        os.rename(path, target)
+        sync_directory(os.path.dirname(target))
+
+    def _publish(self, directory: str, target: str) -> None:
+        sync_directory(directory)
+        try:
+            os.rename(directory, target)
+        except OSError:
+            if not os.path.isdir(target):  # else another process was quicker, with the same content
+                raise
+        sync_directory(os.path.dirname(target))
+
+
+def sweep(directory: str) -> None:
+    """Remove what imports that were killed left in ``staging/``."""
+    from shutil import rmtree
+
+    for entry in os.scandir(f"{directory}/staging"):
+        try:
+            fd = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between mkdir and flock a directory of a living process is unlocked for a moment: its pid is in its name.
+            pid = entry.name.partition("-")[0]
+            if not (pid.isdigit() and os.path.exists(f"/proc/{pid}") and not os.listdir(fd)):
+                rmtree(entry.path, ignore_errors=True)
+        except OSError:
+            pass  # locked: its import is under way
+        finally:
+            os.close(fd)
+
+
+def digests(path: str) -> tuple[str, bytes]:
+    """SHA-256 of the file in hexadecimal, and the digests of its chunks one after another, by two threads."""
+    import mmap
+    from hashlib import sha256
+    from threading import Thread
+
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            return sha256(b"").hexdigest(), b""
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data, memoryview(data) as view:
+            whole = sha256()
+            if size < 4 * CHUNK:
+                whole.update(view)
+                return whole.hexdigest(), chunk_digests(view)
+            worker = Thread(target=whole.update, args=(view,))
+            worker.start()
+            chunks = chunk_digests(view)
+            worker.join()
+            return whole.hexdigest(), chunks
+
+
+def chunk_digests(view: memoryview) -> bytes:
+    """The SHA-256 of each chunk of ``view``, one after another."""
+    from hashlib import sha256
+
+    return b"".join(sha256(view[at : at + CHUNK]).digest() for at in range(0, len(view), CHUNK))
+
+
+def expand_sparse(tree: Tree, layers: list[str], directory: str) -> tuple[str, int] | None:
+    """Write sparse members with their holes into ``extra.bin``, since EROFS data are addressed as one piece.
+
+    Returns the file's digest and size, or None when the image has no sparse member.
+    """
+    sparse = [node for _, node in tree.walk() if node.segments is not None]
+    if not sparse:
+        return None
+    path = f"{directory}/extra.bin"
+    position = 0
+    done: set[int] = set()
+    with open(path, "xb") as out:
+        for node in sparse:
+            if id(node) in done:
+                continue
+            done.add(id(node))
+            with open(layers[node.device], "rb") as source:
+                source.seek(node.offset)
+                for offset, size in node.segments or ():
+                    out.seek(position + offset)
+                    left = size
+                    while left:
+                        data = source.read(min(left, 1 << 20))
+                        if not data:
+                            raise ContainustError(
+                                "I004", "a sparse member ends early", "make the archive again"
+                            )
+                        out.write(data)
+                        left -= len(data)
+            node.device = len(layers)
+            node.offset = position
+            position += (node.size + 511) // 512 * 512
+        out.truncate(position)
+    for node in sparse:
+        node.segments = None
+    digest, _ = digests(path)
+    seal(path)
+    return digest, position
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write and sync a new read-only file."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def seal(path: str) -> None:
+    """Sync a finished file and take away its write permission."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fchmod(fd, 0o444)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_directory(path: str) -> None:
+    """fsync(2) of a directory: its names are on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def canonical(value: dict[str, Any]) -> bytes:
+    """JSON with one form for one value, fit to be hashed."""
+    from json import dumps
+
+    return dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def storage_error(error: OSError, directory: str) -> ContainustError:
+    """What an OSError of the store means to the user."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ContainustError(
+            "I003",
+            f"no space left in the image store {directory}",
+            "`ctst images prune` frees what nothing uses",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ContainustError(
+            "S003",
+            f"cannot write to the image store {directory}: {error.strerror}",
+            "run as its owner, or set CONTAINUST_IMAGE_STORE to a directory of yours",
+        )
+    return ContainustError(
+        "I003", f"the image store {directory}: {error}", "check the disk, then import again"
+    )
