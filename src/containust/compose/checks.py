@@ -1,10 +1,10 @@
-"""From resolved components to a stack: everything that takes more than one component to see (language.md, 5 to 10)."""
+"""From resolved components to a stack: what takes more than one component to see (language.md, 5 to 10)."""
 
 from __future__ import annotations
 
 from containust.common.types import Expose, Stack
 from containust.compose.resolver import open_references, protocol, wired
-from containust.compose.tree import ComponentNode, Connect, ExposeNode, Import
+from containust.compose.tree import ComponentNode, Connect, ExposeNode
 from containust.compose.values import INVALID
 
 TYPE_CHECKING = False
@@ -65,9 +65,9 @@ class Checker:
             self.merged[name] = merged
             used = []
             for placed in merged.values():
-                for owner, entry in placed.values() if placed.__class__ is dict else (placed,):
-                    for part in open_references(entry.value):
-                        used.append((owner.source, part))
+                for owner, entry in list(placed.values()) if isinstance(placed, dict) else [placed]:
+                    if entry.value.value.__class__ is not str:
+                        used += [(owner.source, part) for part in open_references(entry.value)]
             if used:
                 self.uses[name] = used
 
@@ -112,13 +112,12 @@ class Checker:
             if component.live and component.image and not component.image.startswith("file://"):
                 source, entry = self.resolver.place(node, "live")
                 self.resolver.reader.wrong(source, entry.value, "only a file:// image can be live")
-            if component.include and component.image and not component.image.startswith("host://"):
-                if not (component.distroless and component.image.startswith("file://")):
-                    source, entry = self.resolver.place(node, "include")
-                    help = ["mount it with volumes instead"]
-                    self.resolver.reader.wrong(
-                        source, entry.value, "only a host:// image can include host paths", help
-                    )
+            takes = ("host://", "file://") if component.distroless else ("host://",)
+            if component.include and component.image and not component.image.startswith(takes):
+                source, entry = self.resolver.place(node, "include")
+                help = ["mount it with volumes instead"]
+                message = "only a host:// image can include host paths"
+                self.resolver.reader.wrong(source, entry.value, message, help)
 
     def targets(self, merged: dict[str, Any]) -> None:
         """Two mounts of one component at the same place are E012."""
@@ -144,7 +143,8 @@ class Checker:
     # CONNECT
 
     def connect(self) -> None:
-        self.edges = edges = {name: {} for name in self.components}
+        edges: dict[str, dict[str, Name]] = {name: {} for name in self.components}
+        self.edges = edges
         for statement in self.connects:
             known = self.known(statement.name, "CONNECT")
             for target in statement.targets:
@@ -357,7 +357,7 @@ class Checker:
                 published.append(Expose(target, host, container, node.protocol, address))
         return published
 
-    def address(self, node: ExposeNode) -> str:
+    def address(self, node: ExposeNode) -> Any:
         """The address without brackets, validated; 127.0.0.1 when none is written."""
         if node.address is None:
             return "127.0.0.1"
@@ -374,7 +374,7 @@ class Checker:
             help = ['an address of this host such as "127.0.0.1", "0.0.0.0" or "[::1]"']
             if bare == "localhost":
                 help = ['write "127.0.0.1", which is the default']
-            return self.resolver.reader.wrong(  # type: ignore[no-any-return]
+            return self.resolver.reader.wrong(
                 self.source, node.address, f"{text[:60]!r} is not an IP address", help
             )
 
@@ -444,17 +444,16 @@ class Checker:
                         f"no CONNECT, EXPOSE or FROM mentions {name!r}",
                         ["connect it, or remove it"],
                     )
-        for statement in self.unit.file.statements:
-            if isinstance(statement, Import) and id(statement) not in self.unit.used:
-                if any(statement is known for known, unit in self.unit.aliases.values() if unit is not None):
-                    self.problems.add(
-                        "W009",
-                        self.source,
-                        statement.start,
-                        statement.end,
-                        "no FROM uses this import",
-                        ["remove it"],
-                    )
+        for statement in self.unit.loaded:
+            if id(statement) not in self.unit.used:
+                self.problems.add(
+                    "W009",
+                    self.source,
+                    statement.start,
+                    statement.end,
+                    "no FROM uses this import",
+                    ["remove it"],
+                )
         for unit in self.resolver.units.values():
             if unit is not self.unit:
                 self.without_effect(unit)

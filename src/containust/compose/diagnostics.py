@@ -19,7 +19,7 @@ COMPARISONS = 40_000  # names compared for "did you mean" in one run, so that a 
 
 
 class Place(Record):
-    """Where something is: lines and columns count characters from 1, ``end_column`` is behind the last one."""
+    """Where something is: lines and columns count characters from 1, ``end_column`` is behind the last."""
 
     __slots__ = ("column", "end_column", "end_line", "file", "line", "message", "text")
 
@@ -103,7 +103,7 @@ def shown(place: Place, gutter: int, arrow: str, mark: str, tone: str, blue: str
 
 
 def window(text: str, first: int, width: int) -> tuple[str, int, int]:
-    """``text`` fit for a terminal: tabs as one column, no control characters, long lines cut around the span."""
+    """``text`` fit for a terminal: tabs one column, no control characters, long lines cut around the span."""
     if len(text) > 160:
         begin = max(0, first - 40)
         text = text[begin : begin + 160]

@@ -8,10 +8,10 @@ LARGEST = 4 * 2**20
 def read_dotenv(path: str, variables: dict[str, str]) -> list[str]:
     """Add the ``KEY=value`` lines of the file at ``path`` to ``variables``.
 
-    Empty lines and ``#`` comments are skipped, ``export`` before a key is allowed. In double quotes ``\\n``,
-    ``\\t``, ``\\r``, ``\\"``, ``\\\\`` and ``\\$`` are escapes, in single quotes nothing is; both may span lines. Without
-    quotes the value ends before `` #``. Nothing is interpolated. Returns a message and help lines when the file
-    cannot be used, else an empty list.
+    Empty lines and ``#`` comments are skipped, ``export`` before a key is allowed. Double quotes know the
+    escapes of n, t, r, the quote, the backslash and the dollar sign, single quotes know none; both may span
+    lines. Without quotes the value ends before `` #``. Nothing is interpolated. Returns a message and help
+    lines when the file cannot be used, else an empty list.
     """
     try:
         with open(path, "rb") as file:

@@ -48,7 +48,7 @@ def resolve(
 
 
 def render(text: Text, lookup: Callable[[Ref], str]) -> str:
-    """``text`` with each Ref replaced by what ``lookup`` says for it. Whatever ``lookup`` raises passes through."""
+    """``text`` with each Ref replaced by what ``lookup`` says; what that raises passes through."""
     if isinstance(text, str):
         return text
     return "".join([part if isinstance(part, str) else lookup(part) for part in text])

@@ -323,13 +323,15 @@ def _interpolation(
     if namespace == "env" and dot:
         name, dash, _ = name.partition(":-")
         if not is_variable(name):
-            return end, _wrong(source, at, end, expression, problems)
+            _wrong(source, at, end, expression, problems)
+            return end, None
         default = _default(source, text, at + 8 + len(name), i, problems) if dash else None
         return end, Interpolation(at, end, "env", name, "", default)
     if namespace == "secret" and dot and is_secret(name):
         return end, Interpolation(at, end, "secret", name)
     if not dot or not is_name(namespace) or (dash and "." not in before):
-        return end, _wrong(source, at, end, expression, problems)
+        _wrong(source, at, end, expression, problems)
+        return end, None
     if name not in ATTRIBUTES:
         problems.add(
             "E006",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from containust.common.errors import ContainustError
@@ -29,8 +30,8 @@ def load_stack(
 ) -> Stack:
     """The stack of the file at ``path``; its warnings are dropped.
 
-    ``environ`` stands for the host's environment, ``project_dir`` for where ``secrets/`` and the lock of imports are
-    (by default next to the file). Raises :class:`containust.compose.diagnostics.CheckFailed` when
+    ``environ`` stands for the host's environment, ``project_dir`` for where ``secrets/`` and the lock of
+    imports are (by default next to the file). Raises :class:`containust.compose.diagnostics.CheckFailed` when
     the file has errors, S004 when it is not there.
     """
     problems = Problems()
@@ -54,7 +55,7 @@ def load_checked(
     strict: bool = False,
     text: str | None = None,
 ) -> tuple[Stack | None, list[Diagnostic]]:
-    """The stack, or None when there are errors, and everything found. ``text`` replaces the file's content."""
+    """The stack, None when there are errors, and all that was found. ``text`` replaces the file's content."""
     problems = Problems()
     if text is None:
         source = read_source(path, problems)
@@ -115,9 +116,7 @@ def decode(
     if start >= 0:
         runs.append((start, len(text)))
     # A white space in their place causes no second error.
-    source = Source(
-        path, text.translate({code: " " for code in range(0xDC80, 0xDD00)}), directory, imported_at
-    )
+    source = Source(path, text.translate(dict.fromkeys(range(0xDC80, 0xDD00), " ")), directory, imported_at)
     for begin, end in runs:
         problems.add("E001", source, begin, end, "this is not UTF-8", ["save the file as UTF-8"])
     return source
@@ -135,6 +134,25 @@ def analyse(
     """Everything behind reading. The stack is only meaningful when no error was reported."""
     path = os.path.abspath(source.path)
     project = project_dir or os.path.dirname(path)
+    collecting = gc.isenabled()
+    gc.disable()  # a tree is all new objects and no garbage; collecting would walk it again and again
+    try:
+        return _analyse(source, problems, offline, environ, path, project, strict=strict)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _analyse(
+    source: Source,
+    problems: Problems,
+    offline: bool,
+    environ: Mapping[str, str],
+    path: str,
+    project: str,
+    *,
+    strict: bool,
+) -> Stack:
     unit = Unit(parse(source, problems), "")
     collect(unit, problems)
     units = {id(source): unit}

@@ -107,7 +107,8 @@ class Parser:
         token = self.tokens[self.at]
         if token[0] != STRING:
             self.error(f"expected the path of a file, found {shown(token)}", ['write IMPORT "file.ctst"'])
-            return self.to_statement()
+            self.to_statement()
+            return None
         self.at += 1
         path = Value("string", token[1], token[2], token[3])
         alias = None
@@ -115,10 +116,12 @@ class Parser:
             self.at += 1
             alias = self.name("an alias")
             if alias is None:
-                return self.to_statement()
+                self.to_statement()
+                return None
         elif self.tokens[self.at][0] == IDENT and self.tokens[self.at][3] in ("as", "As"):
             self.error("unexpected 'as'", ["keywords are upper case: AS"])
-            return self.to_statement()
+            self.to_statement()
+            return None
         return Import(start, self.tokens[self.at - 1][2], path, alias)
 
     def component(self) -> ComponentNode | None:
@@ -126,7 +129,8 @@ class Parser:
         self.at += 1
         name = self.name("the component's name")
         if name is None:
-            return self.to_statement()
+            self.to_statement()
+            return None
         if name.text in NAMESPACES:
             self.problems.add(
                 "E001",
@@ -259,13 +263,15 @@ class Parser:
         self.at += 1
         name = self.name("the component that depends")
         if name is None:
-            return self.to_statement()
+            self.to_statement()
+            return None
         if self.tokens[self.at][0] != "->":
             self.error(
                 f"expected -> after {name.text!r}, found {shown(self.tokens[self.at])}",
                 ["write CONNECT a -> b, where a depends on b"],
             )
-            return self.to_statement()
+            self.to_statement()
+            return None
         self.at += 1
         targets: list[Name] = []
         while True:
@@ -292,24 +298,28 @@ class Parser:
                 if isinstance(token[3], str) and token[3][:1].isdigit():
                     help.append(f"ports are written without quotes: EXPOSE {token[3][:60]}")
                 self.error("expected : after the address", help)
-                return self.to_statement()
+                self.to_statement()
+                return None
             self.at += 1
         host_port = self.port()
         if host_port is None:
-            return self.to_statement()
+            self.to_statement()
+            return None
         container_port = None
         if self.tokens[self.at][0] == ":":
             self.at += 1
             container_port = self.port()
             if container_port is None:
-                return self.to_statement()
+                self.to_statement()
+                return None
         protocol = "tcp"
         if self.tokens[self.at][0] == "/":
             self.at += 1
             token = self.tokens[self.at]
             if token[0] != IDENT or token[3] not in ("tcp", "udp"):
                 self.error(f"expected tcp or udp, found {shown(token)}", [])
-                return self.to_statement()
+                self.to_statement()
+                return None
             protocol = token[3]
             self.at += 1
         target = None
@@ -317,7 +327,8 @@ class Parser:
             self.at += 1
             target = self.name("a component")
             if target is None:
-                return self.to_statement()
+                self.to_statement()
+                return None
         return ExposeNode(
             start, self.tokens[self.at - 1][2], address, host_port, container_port, protocol, target
         )
@@ -348,7 +359,7 @@ class Parser:
     # Values
 
     def value(self, depth: int) -> Value | None:
-        """The value here. None, with nothing consumed, when there is none; kind error when it was a broken one."""
+        """The value here. None, with nothing consumed, when there is none; kind error for a broken one."""
         token = self.tokens[self.at]
         kind = token[0]
         if kind == STRING:
@@ -365,7 +376,7 @@ class Parser:
                 self.error("lists and maps are nested too deeply", [f"at most {DEEPEST} levels"])
                 self.skip_brackets()
                 return Value("error", token[1], token[2], None)
-            return self.list(depth + 1) if kind == "[" else self.map(depth + 1)
+            return self.sequence(depth + 1) if kind == "[" else self.mapping(depth + 1)
         if kind == IDENT and self.tokens[self.at + 1][0] != "=":
             self.at += 1
             help = [f"true and false are lower case: {token[3].lower()}"]
@@ -384,7 +395,7 @@ class Parser:
         )
         return None
 
-    def list(self, depth: int) -> Value:
+    def sequence(self, depth: int) -> Value:
         opening = self.tokens[self.at]
         self.at += 1
         items: list[Value] = []
@@ -414,7 +425,7 @@ class Parser:
                 kind = "error"
         return Value(kind, opening[1], self.tokens[self.at - 1][2], items)
 
-    def map(self, depth: int) -> Value:
+    def mapping(self, depth: int) -> Value:
         opening = self.tokens[self.at]
         self.at += 1
         entries: list[Entry] = []
@@ -527,16 +538,10 @@ class Parser:
                 depth = max(depth - 1, 0)
             elif kind in OPENING:
                 depth += 1
-            elif (
-                depth == 0
-                and not first
-                and kind == IDENT
-                and tokens[self.at + 1][0] == "="
-                and first_on_line(self.source.text, tokens[self.at][1])
-            ):
-                return
-            elif depth == 0 and first and kind == IDENT and tokens[self.at + 1][0] == "=":
-                return
+            elif depth == 0 and kind == IDENT and tokens[self.at + 1][0] == "=":
+                begins = first or first_on_line(self.source.text, tokens[self.at][1])
+                if begins:
+                    return
             first = False
             self.at += 1
 

@@ -1,6 +1,6 @@
 """The one table of component properties (language.md, section 3).
 
-Checks, help texts, the formatter's order and the documentation all read it; a property exists when it has a row.
+Checks, help texts, the formatter's order and the documentation read it; a property exists when it has a row.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class Property:
     """One row.
 
     ``kinds`` are the kinds of value accepted, ``form`` says so in words. ``field`` is the attribute of
-    :class:`containust.common.types.Component` it fills, empty when it fills none. For a map that merges key by key
-    (``item`` is set) ``convert`` takes one entry's value and ``kinds`` of entries are ``item``.
+    :class:`containust.common.types.Component` it fills, empty for none. For a map that merges key by key,
+    ``item`` has the kinds of its entries and ``convert`` takes the value of one.
     """
 
     __slots__ = ("convert", "default", "excludes", "field", "form", "item", "kinds", "meaning", "name")

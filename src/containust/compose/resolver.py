@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Unit:
     """One file among those loaded: its components by name and its imports by alias."""
 
-    __slots__ = ("aliases", "components", "file", "open_imports", "stem", "used")
+    __slots__ = ("aliases", "components", "file", "loaded", "open_imports", "stem", "used")
 
     def __init__(self, file: File, stem: str) -> None:
         self.file = file
@@ -33,6 +33,7 @@ class Unit:
         self.components: dict[str, ComponentNode] = {}
         self.aliases: dict[str, tuple[Import, Unit | None]] = {}
         self.open_imports: list[tuple[Import, Unit]] = []  # those without AS
+        self.loaded: list[Import] = []  # those whose file could be read
         self.used: set[int] = set()  # id() of each Import that a FROM uses
 
 
@@ -354,7 +355,7 @@ class Resolver:
             suggest,
         )
 
-    def effective(self, node: ComponentNode) -> dict[str, Placed | dict[str, Placed]]:
+    def effective(self, node: ComponentNode) -> dict[str, Any]:
         """The properties of ``node`` with what it inherits (section 5); merged maps as key to place."""
         merged: dict[str, Any] = {}
         current: ComponentNode | None = node

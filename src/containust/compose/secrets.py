@@ -1,4 +1,4 @@
-"""Where secrets come from (language.md, section 9). A value is returned, never kept, printed or put into an error."""
+"""Where secrets come from (language.md, section 9). A value is returned, never kept or put into an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def variable_name(name: str) -> str:
 
 
 def directories(project_dir: str, environ: Mapping[str, str]) -> list[str]:
-    """Where a secret's file is looked for, in order. ``project_dir`` is the ``.containust`` directory or its parent."""
+    """Where a secret's file is looked for; ``project_dir`` is the ``.containust`` directory or its parent."""
     project = project_dir.rstrip("/") or "/"
     if os.path.basename(project) != ".containust":
         project = os.path.join(project, ".containust")

@@ -1,7 +1,7 @@
 """What the parser makes of one file: nodes that know their place, and the list that problems are put on.
 
-Positions are offsets in characters into :attr:`Source.text`; lines and columns are worked out only for a problem
-that is shown. Values keep what was written; nothing here is resolved.
+Positions are offsets in characters into :attr:`Source.text`; lines and columns are worked out only for a
+problem that is shown. Values keep what was written; nothing here is resolved.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Source:
 class Problems:
     """Everything found wrong, in the order of finding. Each entry is the arguments of :meth:`add`.
 
-    They become :class:`containust.compose.diagnostics.Diagnostic` objects only when there is something to show.
+    They become :class:`containust.compose.diagnostics.Diagnostic` objects only when there is one to show.
     """
 
     __slots__ = ("entries", "errors")
@@ -86,8 +86,9 @@ class Problems:
     ) -> None:
         """Record one problem.
 
-        ``related`` are places with what to say there. ``suggest`` is a word, the names it could have meant, and
-        the help line with ``{}`` for the nearest: it is searched only if the problem is among those shown.
+        ``related`` are places with what to say there. ``suggest`` is a word, the names it could have meant
+        and a help line with ``{}`` for the nearest: it is searched only if the problem is among those
+        shown.
         """
         if code[0] != "W":
             self.errors += 1
@@ -97,7 +98,7 @@ class Problems:
 class Interpolation:
     """``${...}`` in a string. ``kind`` is ``"env"``, ``"secret"`` or ``"component"``.
 
-    ``attribute`` is host, port or connection_string of a component; ``default`` what follows ``:-`` of an env.
+    ``attribute`` is host, port or connection_string of a component; ``default`` what follows ``:-``.
     """
 
     __slots__ = ("attribute", "default", "end", "kind", "name", "start")

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from containust.common.types import Text
     from containust.compose.tree import Interpolation, Problems, Source, Value
 
     Converter = Callable[["Reader", Source, Value], Any]
@@ -42,8 +41,8 @@ CAPABILITIES = (
     "PERFMON BPF CHECKPOINT_RESTORE"
 )
 SIGNALS = (
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU "
-    "URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS RTMIN RTMAX"
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN "
+    "TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS RTMIN RTMAX"
 )
 
 
@@ -68,10 +67,10 @@ class Reader:
         self.problems.add(code, source, value.start, value.end, message, help, (), suggest)
         return INVALID
 
-    def deferred(self, source: Source, value: Value) -> Text:
+    def deferred(self, source: Source, value: Value) -> Any:
         """A string in which references to components and secrets may stay open until deployment."""
         if value.value.__class__ is str:
-            return value.value  # type: ignore[no-any-return]
+            return value.value
         failed: list[Interpolation] = []
         text = resolve(value.value, self.environ, failed.append)
         for part in failed:
@@ -85,10 +84,10 @@ class Reader:
             )
         return INVALID if failed else text
 
-    def text(self, source: Source, value: Value) -> str:
+    def text(self, source: Source, value: Value) -> Any:
         """A string that must be known before anything is deployed."""
         if value.value.__class__ is str:
-            return value.value  # type: ignore[no-any-return]
+            return value.value
         text = self.deferred(source, value)
         if text is INVALID or isinstance(text, str):
             return text
@@ -101,13 +100,13 @@ class Reader:
                     part.end,
                     "this property cannot wait for deployment, when the reference is known",
                     [
-                        "components and secrets can be referred to in env, command, entrypoint and healthcheck",
+                        "env, command, entrypoint and healthcheck can refer to components and secrets",
                         "here only ${env.NAME} can be used",
                     ],
                 )
         return INVALID
 
-    def texts(self, source: Source, value: Value, convert: Converter, accepted: str = "string") -> list[Any]:
+    def texts(self, source: Source, value: Value, convert: Converter, accepted: str = "string") -> Any:
         """Each entry of a list converted; INVALID when one of them is."""
         results = []
         bad = False
@@ -142,46 +141,46 @@ def as_is(reader: Reader, source: Source, value: Value) -> Any:
     return value.value
 
 
-def string(reader: Reader, source: Source, value: Value) -> str:
+def string(reader: Reader, source: Source, value: Value) -> Any:
     return reader.text(source, value)
 
 
-def argument(reader: Reader, source: Source, value: Value) -> Text:
+def argument(reader: Reader, source: Source, value: Value) -> Any:
     return reader.deferred(source, value)
 
 
-def arguments(reader: Reader, source: Source, value: Value) -> list[Text]:
+def arguments(reader: Reader, source: Source, value: Value) -> Any:
     return reader.texts(source, value, argument)
 
 
-def probe(reader: Reader, source: Source, value: Value) -> list[Text]:
+def probe(reader: Reader, source: Source, value: Value) -> Any:
     """A health check's command: a list is an argv, one string is for the image's shell."""
     if value.kind == "list":
         if not value.value:
-            return reader.wrong(source, value, "the command is empty", ['write ["program", "argument"]'])  # type: ignore[no-any-return]
+            return reader.wrong(source, value, "the command is empty", ['write ["program", "argument"]'])
         return reader.texts(source, value, argument)
     text = reader.deferred(source, value)
     return INVALID if text is INVALID else ["/bin/sh", "-c", text]
 
 
-def strings(reader: Reader, source: Source, value: Value) -> list[str]:
+def strings(reader: Reader, source: Source, value: Value) -> Any:
     return reader.texts(source, value, string)
 
 
-def variable(reader: Reader, source: Source, value: Value) -> Text:
+def variable(reader: Reader, source: Source, value: Value) -> Any:
     """The value of an environment variable."""
     if value.kind == "string":
         return reader.deferred(source, value)
     return ("true" if value.value else "false") if value.kind == "bool" else str(value.value)
 
 
-def label(reader: Reader, source: Source, value: Value) -> str:
+def label(reader: Reader, source: Source, value: Value) -> Any:
     if value.kind == "string":
         return reader.text(source, value)
     return ("true" if value.value else "false") if value.kind == "bool" else str(value.value)
 
 
-def image(reader: Reader, source: Source, value: Value) -> str:
+def image(reader: Reader, source: Source, value: Value) -> Any:
     from containust.common.errors import ContainustError
     from containust.common.reference import parse_reference
 
@@ -191,7 +190,7 @@ def image(reader: Reader, source: Source, value: Value) -> str:
     try:
         reference = parse_reference(text)
     except ContainustError as error:
-        return reader.wrong(source, value, error.message, error.help, None, "E007")  # type: ignore[no-any-return]
+        return reader.wrong(source, value, error.message, error.help, None, "E007")
     if reference.scheme in ("file", "tar") and not reference.location.startswith("/"):
         if source.directory is None:
             return remote_path(reader, source, value)
@@ -208,37 +207,37 @@ def remote_path(reader: Reader, source: Source, value: Value) -> Any:
     )
 
 
-def path(reader: Reader, source: Source, value: Value) -> str:
+def path(reader: Reader, source: Source, value: Value) -> Any:
     """A host path, absolute or ``./`` relative to the file; the result is absolute."""
     text = reader.text(source, value)
     return text if text is INVALID else absolute(reader, source, value, text)
 
 
-def absolute(reader: Reader, source: Source, value: Value, text: str) -> str:
+def absolute(reader: Reader, source: Source, value: Value, text: str) -> Any:
     if text.startswith("/"):
         return text
     if not text:
-        return reader.wrong(source, value, "the path is empty")  # type: ignore[no-any-return]
+        return reader.wrong(source, value, "the path is empty")
     if source.directory is None:
-        return remote_path(reader, source, value)  # type: ignore[no-any-return]
+        return remote_path(reader, source, value)
     import os
 
     return os.path.normpath(os.path.join(source.directory, text))
 
 
-def paths(reader: Reader, source: Source, value: Value) -> list[str]:
+def paths(reader: Reader, source: Source, value: Value) -> Any:
     return reader.texts(source, value, path)
 
 
 def number(least: int, most: int) -> Converter:
     """A converter of integers in a range."""
 
-    def convert(reader: Reader, source: Source, value: Value) -> int:
+    def convert(reader: Reader, source: Source, value: Value) -> Any:
         if least <= value.value <= most:
             return int(value.value)
         return reader.wrong(
             source, value, f"{value.value} is out of range", [f"{least} to {most} is possible"]
-        )  # type: ignore[no-any-return]
+        )
 
     return convert
 
@@ -246,11 +245,11 @@ def number(least: int, most: int) -> Converter:
 def choice(*names: str) -> Converter:
     """A converter of strings that must be one of ``names``."""
 
-    def convert(reader: Reader, source: Source, value: Value) -> str:
+    def convert(reader: Reader, source: Source, value: Value) -> Any:
         text = reader.text(source, value)
         if text is INVALID or text in names:
             return text
-        return not_one_of(reader, source, value, text, names)  # type: ignore[no-any-return]
+        return not_one_of(reader, source, value, text, names)
 
     return convert
 
@@ -290,12 +289,12 @@ def port(reader: Reader, source: Source, value: Value) -> Any:
     )
 
 
-def one_port(reader: Reader, source: Source, value: Value) -> list[Port]:
+def one_port(reader: Reader, source: Source, value: Value) -> Any:
     result = port(reader, source, value)
     return INVALID if result is INVALID else [result]
 
 
-def ports(reader: Reader, source: Source, value: Value) -> list[Port]:
+def ports(reader: Reader, source: Source, value: Value) -> Any:
     found = reader.texts(source, value, port, "int")
     if found is INVALID:
         return found
@@ -303,7 +302,7 @@ def ports(reader: Reader, source: Source, value: Value) -> list[Port]:
         if i and first in found[:i] and i < 100:
             return reader.wrong(
                 source, value.value[i], f"port {first.number}/{first.protocol} is listed twice"
-            )  # type: ignore[no-any-return]
+            )
     return found
 
 
@@ -351,17 +350,17 @@ def parse_duration(text: str) -> float | None:
     return total
 
 
-def memory(reader: Reader, source: Source, value: Value) -> int:
+def memory(reader: Reader, source: Source, value: Value) -> Any:
     text = reader.text(source, value)
     if text is INVALID:
-        return text  # type: ignore[return-value]
+        return text
     size = parse_size(text)
     if size is None:
-        return not_a_size(reader, source, value, text)  # type: ignore[no-any-return]
+        return not_a_size(reader, source, value, text)
     if size < LEAST_MEMORY:
-        return reader.wrong(source, value, f"{text} is too little to start a program", ['at least "6MiB"'])  # type: ignore[no-any-return]
+        return reader.wrong(source, value, f"{text} is too little to start a program", ['at least "6MiB"'])
     if size > 2**62:
-        return reader.wrong(source, value, f"{text} is more than any machine has")  # type: ignore[no-any-return]
+        return reader.wrong(source, value, f"{text} is more than any machine has")
     return size
 
 
@@ -376,41 +375,41 @@ def not_a_size(reader: Reader, source: Source, value: Value, text: str) -> Any:
     return reader.wrong(source, value, f"{text[:60]!r} is not a size", help)
 
 
-def duration(reader: Reader, source: Source, value: Value) -> float:
+def duration(reader: Reader, source: Source, value: Value) -> Any:
     text = reader.text(source, value)
     if text is INVALID:
-        return text  # type: ignore[return-value]
+        return text
     seconds = parse_duration(text)
     if seconds is None:
         help = ['a duration is "150ms", "30s", "2m", "1h" or a compound such as "1m30s"']
         if decimal(text) is not None:
             help.insert(0, f'did you mean "{text}s"?')
-        return reader.wrong(source, value, f"{text[:60]!r} is not a duration", help)  # type: ignore[no-any-return]
+        return reader.wrong(source, value, f"{text[:60]!r} is not a duration", help)
     if seconds > 10**9:
-        return reader.wrong(source, value, f"{text} is too long")  # type: ignore[no-any-return]
+        return reader.wrong(source, value, f"{text} is too long")
     return seconds
 
 
-def positive_duration(reader: Reader, source: Source, value: Value) -> float:
+def positive_duration(reader: Reader, source: Source, value: Value) -> Any:
     seconds = duration(reader, source, value)
     if seconds is INVALID or seconds > 0:
         return seconds
-    return reader.wrong(source, value, "it must be longer than nothing", ['for example "5s"'])  # type: ignore[no-any-return]
+    return reader.wrong(source, value, "it must be longer than nothing", ['for example "5s"'])
 
 
-def cpu(reader: Reader, source: Source, value: Value) -> int:
+def cpu(reader: Reader, source: Source, value: Value) -> Any:
     """A weight in CPU shares; the kernel takes 2 to 262144."""
     if value.kind == "int":
         shares: float | None = value.value
     else:
         text = reader.text(source, value)
         if text is INVALID:
-            return text  # type: ignore[return-value]
+            return text
         shares = decimal(text)
         if shares is not None and "." in text:
             shares = round(shares * 1024)
     if shares is None or not 2 <= shares <= 262144:
-        return reader.wrong(  # type: ignore[no-any-return]
+        return reader.wrong(
             source,
             value,
             "this is not a CPU weight",
@@ -419,13 +418,13 @@ def cpu(reader: Reader, source: Source, value: Value) -> int:
     return int(shares)
 
 
-def cpus(reader: Reader, source: Source, value: Value) -> float:
+def cpus(reader: Reader, source: Source, value: Value) -> Any:
     text = reader.text(source, value)
     if text is INVALID:
-        return text  # type: ignore[return-value]
+        return text
     amount = decimal(text)
     if amount is None or not 0.01 <= amount <= 8192:
-        return reader.wrong(  # type: ignore[no-any-return]
+        return reader.wrong(
             source, value, f"{text[:60]!r} is not a number of CPUs", ['"0.01" or more, as in "1.5"']
         )
     return amount
@@ -461,11 +460,11 @@ def volume(reader: Reader, source: Source, value: Value) -> Any:
     return Volume("managed", origin, checked, mode == "ro")
 
 
-def mount_target(reader: Reader, source: Source, value: Value, target: str) -> str:
+def mount_target(reader: Reader, source: Source, value: Value, target: str) -> Any:
     """An absolute path in the container without ``..``, not the root itself; normalised."""
     parts = target.split("/")
     if not target.startswith("/") or ".." in parts:
-        return reader.wrong(  # type: ignore[no-any-return]
+        return reader.wrong(
             source,
             value,
             f"the target {target[:60]!r} is not an absolute path without ..",
@@ -473,16 +472,16 @@ def mount_target(reader: Reader, source: Source, value: Value, target: str) -> s
         )
     kept = [part for part in parts if part and part != "."]
     if not kept:
-        return reader.wrong(source, value, "a volume cannot replace the root directory")  # type: ignore[no-any-return]
+        return reader.wrong(source, value, "a volume cannot replace the root directory")
     return "/" + "/".join(kept)
 
 
-def one_volume(reader: Reader, source: Source, value: Value) -> list[Volume]:
+def one_volume(reader: Reader, source: Source, value: Value) -> Any:
     result = volume(reader, source, value)
     return INVALID if result is INVALID else [result]
 
 
-def volumes(reader: Reader, source: Source, value: Value) -> list[Volume]:
+def volumes(reader: Reader, source: Source, value: Value) -> Any:
     return reader.texts(source, value, volume)
 
 
@@ -505,18 +504,18 @@ def one_tmpfs(reader: Reader, source: Source, value: Value) -> Any:
     return Tmpfs(target, size)
 
 
-def tmpfs(reader: Reader, source: Source, value: Value) -> list[Tmpfs]:
+def tmpfs(reader: Reader, source: Source, value: Value) -> Any:
     return reader.texts(source, value, one_tmpfs)
 
 
-def working_directory(reader: Reader, source: Source, value: Value) -> str:
+def working_directory(reader: Reader, source: Source, value: Value) -> Any:
     text = reader.text(source, value)
     if text is INVALID or text.startswith("/"):
         return text
-    return reader.wrong(source, value, f"{text[:60]!r} is not an absolute path", ['as in "/srv/app"'])  # type: ignore[no-any-return]
+    return reader.wrong(source, value, f"{text[:60]!r} is not an absolute path", ['as in "/srv/app"'])
 
 
-def user(reader: Reader, source: Source, value: Value) -> str:
+def user(reader: Reader, source: Source, value: Value) -> Any:
     text = reader.text(source, value)
     if text is INVALID:
         return text
@@ -530,7 +529,7 @@ def user(reader: Reader, source: Source, value: Value) -> str:
             or not NAME.issuperset(word)
             or (whole and (len(word) > 10 or int(word) > 2**32 - 2))
         ):
-            return reader.wrong(  # type: ignore[no-any-return]
+            return reader.wrong(
                 source,
                 value,
                 f"{text[:60]!r} is not a user",
@@ -539,7 +538,7 @@ def user(reader: Reader, source: Source, value: Value) -> str:
     return text
 
 
-def hostname(reader: Reader, source: Source, value: Value) -> str:
+def hostname(reader: Reader, source: Source, value: Value) -> Any:
     text = reader.text(source, value)
     if text is INVALID:
         return text
@@ -552,7 +551,7 @@ def hostname(reader: Reader, source: Source, value: Value) -> str:
         and NAME.issuperset(word)
         for word in labels
     ):
-        return reader.wrong(  # type: ignore[no-any-return]
+        return reader.wrong(
             source,
             value,
             f"{text[:70]!r} is not a host name",
@@ -579,18 +578,18 @@ def capability(reader: Reader, source: Source, value: Value) -> Any:
     )
 
 
-def capabilities(reader: Reader, source: Source, value: Value) -> list[str]:
+def capabilities(reader: Reader, source: Source, value: Value) -> Any:
     found = reader.texts(source, value, capability)
     return found if found is INVALID else list(dict.fromkeys(found))
 
 
-def seccomp(reader: Reader, source: Source, value: Value) -> str:
+def seccomp(reader: Reader, source: Source, value: Value) -> Any:
     text = reader.text(source, value)
     if text is INVALID or text in ("default", "unconfined"):
         return text
     if text.startswith(("/", "./", "../")):
         return absolute(reader, source, value, text)
-    return not_one_of(reader, source, value, text, ("default", "unconfined", "./profile.json"))  # type: ignore[no-any-return]
+    return not_one_of(reader, source, value, text, ("default", "unconfined", "./profile.json"))
 
 
 def restart(reader: Reader, source: Source, value: Value) -> Any:
@@ -622,7 +621,7 @@ def network(reader: Reader, source: Source, value: Value) -> Any:
     )
 
 
-def networks(reader: Reader, source: Source, value: Value) -> list[str]:
+def networks(reader: Reader, source: Source, value: Value) -> Any:
     if value.kind == "string":
         text = network(reader, source, value)
         return INVALID if text is INVALID else [text]
@@ -631,14 +630,14 @@ def networks(reader: Reader, source: Source, value: Value) -> list[str]:
         return names
     names = list(dict.fromkeys(names))
     if not names:
-        return reader.wrong(source, value, "the list of networks is empty", ['for no network write "none"'])  # type: ignore[no-any-return]
+        return reader.wrong(source, value, "the list of networks is empty", ['for no network write "none"'])
     for alone in ("host", "none"):
         if alone in names and len(names) > 1:
-            return reader.wrong(source, value, f'"{alone}" cannot be combined with other networks')  # type: ignore[no-any-return]
+            return reader.wrong(source, value, f'"{alone}" cannot be combined with other networks')
     return names
 
 
-def signal_name(reader: Reader, source: Source, value: Value) -> str:
+def signal_name(reader: Reader, source: Source, value: Value) -> Any:
     """A signal's name; the result has the SIG prefix."""
     text = reader.text(source, value)
     if text is INVALID:
@@ -650,7 +649,7 @@ def signal_name(reader: Reader, source: Source, value: Value) -> str:
         plus and base in ("RTMIN", "RTMAX") and is_digits(offset) and int(offset[:3]) < 31
     ):
         return f"SIG{name}"
-    return reader.wrong(  # type: ignore[no-any-return]
+    return reader.wrong(
         source,
         value,
         f"no signal {text[:60]!r}",
@@ -659,13 +658,13 @@ def signal_name(reader: Reader, source: Source, value: Value) -> str:
     )
 
 
-def env_files(reader: Reader, source: Source, value: Value) -> dict[str, str]:
+def env_files(reader: Reader, source: Source, value: Value) -> Any:
     """The variables of one or more dotenv files, later ones winning."""
     from containust.compose.dotenv import read_dotenv
 
     found = [path(reader, source, value)] if value.kind == "string" else reader.texts(source, value, path)
     if found is INVALID or INVALID in found:
-        return INVALID  # type: ignore[return-value]
+        return INVALID
     variables: dict[str, str] = {}
     places = [value] if value.kind == "string" else value.value
     bad = False
@@ -674,4 +673,4 @@ def env_files(reader: Reader, source: Source, value: Value) -> dict[str, str]:
         if wrong:
             bad = True
             reader.wrong(source, place, wrong[0], wrong[1:])
-    return INVALID if bad else variables  # type: ignore[return-value]
+    return INVALID if bad else variables
