@@ -1,0 +1,221 @@
+"""``tar://``: an archive, plain or compressed, of a root file system or of an image in OCI or Docker form."""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISDIR, S_ISREG
+
+from containust.common.errors import ContainustError
+from containust.common.types import ImageConfig
+from containust.image.decompress import compression_of, decompress
+from containust.image.importing import DEFAULT_PATH, Imported, settle
+from containust.image.layers import build_tree, check_digest
+from containust.image.limits import Limits
+from containust.image.oci.archive import Files, Found, Region, is_archive, read_archive
+from containust.image.pack import changed, unreadable
+from containust.image.staging import Layer, Staging, digests
+from containust.image.store import missing
+from containust.image.tar_index import scan
+from containust.image.tree import Tree, components, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from containust.common.reference import Reference
+    from containust.image.store import Progress
+    from containust.image.tree import Entry
+
+
+def import_archive(staging: Staging, reference: Reference, progress: Progress | None = None) -> Imported:
+    """Import a ``tar://`` reference, which must hold one image. Raises I001 to I004."""
+    imported = import_file(staging, reference.location, reference.digest, progress)
+    if len(imported) > 1:
+        names = ", ".join(name for _, found in imported for name in found)
+        raise ContainustError(
+            "I004",
+            f"{reference.location} holds {len(imported)} images: {show(names.encode())}",
+            f"`ctst load {reference.location}` takes them all; use one as image://NAME then",
+        )
+    return imported[0][0]
+
+
+def import_file(
+    staging: Staging, path: str, expected: str | None = None, progress: Progress | None = None
+) -> list[tuple[Imported, list[str]]]:
+    """Every image in the archive file or OCI layout directory ``path``, each with the names that it has there."""
+    try:
+        before = os.stat(path)
+    except OSError as error:
+        if error.errno == 2:
+            raise missing(
+                f"there is no archive {path}", "check the path; relative ones start at the .ctst file"
+            ) from error
+        raise unreadable(path, error) from error
+    if S_ISDIR(before.st_mode):
+        return _import_layout(staging, path)
+    if not S_ISREG(before.st_mode):
+        raise missing(f"{path} is not a file", "tar:// wants an archive")
+    settle(before.st_ctime_ns)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        before = os.fstat(fd)
+        if progress:
+            progress("reading", 0, before.st_size)
+        images = _import_open(staging, fd, path, before.st_size, expected)
+        if os.fstat(fd).st_ctime_ns != before.st_ctime_ns:
+            raise changed(path)
+        if progress:
+            progress("reading", before.st_size, before.st_size)
+    finally:
+        os.close(fd)
+    for imported, _ in images:
+        imported.sources[os.path.abspath(path)] = os.lstat(path)
+        if os.path.islink(path):
+            imported.sources[os.path.realpath(path)] = before
+    return images
+
+
+def _import_open(
+    staging: Staging, fd: int, path: str, size: int, expected: str | None
+) -> list[tuple[Imported, list[str]]]:
+    limits = Limits()
+    plain_fd = fd
+    plain_path = ""
+    digest: tuple[str, bytes] | None = None
+    compressed = compression_of(os.pread(fd, 16, 0))
+    if compressed:
+        from hashlib import sha256
+
+        whole = sha256() if expected else None
+        region = Region(fd, 0, size, whole.update if whole else None)
+        plain_path = f"{staging.path}/archive.tar"
+        decompress(region, plain_path, limits)
+        if whole is not None:
+            region.finish()
+            check_digest(expected, f"sha256:{whole.hexdigest()}", path)
+        plain_fd = os.open(plain_path, os.O_RDONLY | os.O_CLOEXEC)
+    elif expected:
+        digest = digests(f"/proc/self/fd/{fd}")
+        check_digest(expected, f"sha256:{digest[0]}", path)
+    try:
+        entries = _index(plain_fd, limits, path)
+        files = Files.of_tar(plain_fd, entries) if _may_be_archive(entries) else None
+        if files is not None and is_archive(files):
+            return [(_import_found(staging, found, path), found.names) for found in read_archive(files, path)]
+        layer = _store_plain(staging, plain_fd, plain_path, digest)
+        tree = Tree()
+        tree.add_layer(entries, 0)
+        shell = tree.find([b"bin", b"sh"])
+        config = ImageConfig(env=[DEFAULT_PATH], command=["/bin/sh"] if shell is not None else [])
+        root, facts = staging.add_root(tree, [layer])
+        return [(Imported(root, facts, config, {}), [])]
+    finally:
+        if plain_fd != fd:
+            os.close(plain_fd)
+
+
+def _index(fd: int, limits: Limits, path: str) -> list[Entry]:
+    import mmap
+
+    if os.fstat(fd).st_size == 0:
+        raise ContainustError("I004", f"{path} is empty", "download or make the archive again")
+    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as data:
+        entries = list(scan(data, limits))
+    if not entries:
+        raise ContainustError("I004", f"{path} holds no files", "download or make the archive again")
+    return entries
+
+
+def _may_be_archive(entries: list[Entry]) -> bool:
+    return any(components(entry.path) in ([b"manifest.json"], [b"index.json"]) for entry in entries)
+
+
+def _store_plain(staging: Staging, fd: int, path: str, known: tuple[str, bytes] | None) -> Layer:
+    """A root file system's tar into the store; it is copied first when it is the user's file."""
+    digest, chunks = known or digests(path or f"/proc/self/fd/{fd}")
+    if not path:
+        path = f"{staging.path}/archive.tar"
+        if os.path.isdir(f"{staging.store.directory}/layers/{digest}"):
+            from hashlib import sha256
+
+            return Layer(digest, os.fstat(fd).st_size, sha256(chunks).hexdigest())
+        copy_file(fd, path)
+    return staging.add_layer(path, digest, chunks)
+
+
+def copy_file(fd: int, target: str) -> None:
+    """Copy all of the open file ``fd`` to the new file ``target``, inside the kernel where it can."""
+    out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(fd).st_size
+        at = 0
+        while at < size:
+            try:
+                done = os.copy_file_range(fd, out, size - at, at, at)
+            except OSError:
+                os.lseek(out, at, os.SEEK_SET)
+                done = os.sendfile(out, fd, at, size - at)
+            if done == 0:
+                raise OSError(5, "the file became shorter while it was copied")
+            at += done
+    finally:
+        os.close(out)
+
+
+def _import_layout(staging: Staging, path: str) -> list[tuple[Imported, list[str]]]:
+    if not os.path.isfile(f"{path}/oci-layout"):
+        raise missing(f"{path} is a directory without an image", f"for a root file system use file://{path}")
+    files = Files.of_directory(path)
+    try:
+        images = [(_import_found(staging, found, path), found.names) for found in read_archive(files, path)]
+    finally:
+        files.close()
+    for imported, _ in images:
+        for name in ("index.json", "oci-layout"):
+            imported.sources[f"{os.path.abspath(path)}/{name}"] = os.lstat(f"{path}/{name}")
+    return images
+
+
+def _import_found(staging: Staging, found: Found, what: str) -> Imported:
+    """Store the layers of one image of an archive and merge them."""
+    layers = [
+        store_blob(staging, Region(*member), diff_id, blob, what) for member, diff_id, blob in found.layers
+    ]
+    root, facts = staging.add_root(build_tree(staging.store, layers), layers)
+    return Imported(root, facts, found.config, {})
+
+
+def store_blob(staging: Staging, region: Region, diff_id: str, blob: str | None, what: str) -> Layer:
+    """Store one layer, compressed or not, that must have ``diff_id`` and, as it is, the digest ``blob``."""
+    stored = stored_layer(staging, diff_id)
+    if stored is not None:
+        return stored
+    from hashlib import sha256
+
+    path = f"{staging.path}/blob-{diff_id}"
+    whole = sha256()
+    if blob is not None:
+        region._update = whole.update
+    decompress(region, path, Limits())
+    if blob is not None:
+        region.finish()
+        check_digest(f"sha256:{blob}", f"sha256:{whole.hexdigest()}", f"{what}: layer")
+    digest, chunks = digests(path)
+    check_digest(f"sha256:{diff_id}", f"sha256:{digest}", f"{what}: content of a layer")
+    return staging.add_layer(path, digest, chunks)
+
+
+def stored_layer(staging: Staging, digest: str) -> Layer | None:
+    """The layer with this DiffID when the store has it."""
+    directory = f"{staging.store.directory}/layers/{digest}"
+    try:
+        size = os.path.getsize(f"{directory}/layer.tar")
+        with open(f"{directory}/chunks.bin", "rb") as file:
+            chunks = file.read()
+    except OSError:
+        return None
+    from hashlib import sha256
+
+    return Layer(digest, size, sha256(chunks).hexdigest())
