@@ -1,4 +1,5 @@
 """Capabilities: names and numbers, and the five sets of a container's process (capabilities(7)).
+
 A declared list is a mask: bit N is capability number N. Two steps apply it. :func:`prepare` runs before the
 fork and does whatever costs; :func:`apply` runs in the container's init, and in every process that joins the
 container, and makes prepared system calls only.

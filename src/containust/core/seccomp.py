@@ -1,4 +1,5 @@
 """Seccomp filters: the bytes of the right one, and loading it (seccomp(2)).
+
 A filter here is its *blob*: an array of ``struct sock_filter`` as the kernel takes it, eight bytes an
 instruction. The default profile ships compiled, so a container's start reads one small file and makes one
 system call. Anything else (a default that declared capabilities widen, a profile file in the OCI format) is
@@ -119,7 +120,7 @@ def _read_profile(path: str) -> bytes:
 
 
 def _digest(source: bytes, default: bool, capabilities: int) -> str:
-    """Name of a compiled filter: all that went into it; the shipped blob stands for the compiler's version."""
+    """Name of a compiled filter: what went into it; the shipped blob stands for the compiler's version."""
     try:
         from _sha2 import sha256
     except ImportError:  # Python 3.11

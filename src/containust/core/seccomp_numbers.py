@@ -1,4 +1,5 @@
 """System call numbers by name: data for the seccomp compiler, not on any hot path.
+
 Taken from the user-space headers of Linux 6.1 for each architecture, and continued with the calls added
 since, whose numbers are the same everywhere from 424 on. A number in the text starts a run: the names after
 it count up from it.
@@ -213,7 +214,7 @@ NUMBERS: dict[str, dict[str, int]] = {
     "i386": _table(_I386),
     "arm": _table(_ARM),
 }
-"""``NUMBERS[architecture][name]``; the architectures are ``uname -m`` names, i386 and arm their 32-bit calls."""
+"""``NUMBERS[architecture][name]``; the architectures are ``uname -m`` names, i386 and arm the 32-bit ones."""
 
 NEWEST = 469
 """The highest number known here on every architecture (``file_setattr``, Linux 6.17)."""

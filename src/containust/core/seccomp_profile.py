@@ -1,4 +1,5 @@
 """The default seccomp profile: what a container may ask of the kernel.
+
 An allowlist. Everything a server, a shell, a compiler or a debugger does inside its own namespaces is in it;
 what changes the machine, makes namespaces, or is a favourite way into the kernel is not. Forbidden calls give
 EPERM, except where a libc has an older way and looks for it only after another error.

@@ -34,12 +34,12 @@ from containust.core.syscalls import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
-from containust.runtime.network.interfaces import configure_inside
+from containust.runtime.network.inside import configure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from containust.core.cgroup import Cgroup
-    from containust.runtime.network.interfaces import Attachment
+    from containust.runtime.network.attachment import Attachment
 
 SIGKILL = 9
 # Dispositions that exec would keep: what the interpreter ignores, and what nohup and shells do.
@@ -72,6 +72,7 @@ class Launch:
         "binds",
         "capabilities",
         "cgroup",
+        "death_signal",
         "dev_fd",
         "env",
         "gid",
@@ -81,6 +82,7 @@ class Launch:
         "layer_fd",
         "name",
         "network",
+        "network_messages",
         "overlay",
         "paths",
         "readonly",
@@ -119,10 +121,12 @@ class Launch:
     shm_size: int
     network: str  # "own", "host"
     attachments: list[Attachment]
+    network_messages: list[bytes]  # netlink requests that the child sends in its own network namespace
     cgroup: Cgroup
     stdio: tuple[int, int, int]
     tty: bool
     sysctls: list[tuple[str, bytes]]
+    death_signal: int  # what the program gets when its parent dies: 0 for a container, SIGKILL for an exec
 
     def close(self) -> None:
         """Close every descriptor that only the child needs."""
@@ -144,6 +148,7 @@ class Child:
         self.pid = pid
         self.pidfd = pidfd
         self.channel = channel
+        _open_channels.add(channel)
 
     def network_ready(self) -> None:
         """Let the child go on: its interfaces are in its network namespace."""
@@ -207,14 +212,11 @@ def spawn(launch: Launch) -> Child:
         raise namespace_error(launch.name, error) from None
     if pid == 0:
         try:
-            for channel in _open_channels:
-                os.close(channel.fileno())
-            os.close(ours.fileno())
+            close_others(ours)
             _init(launch, theirs)
         finally:
             os._exit(125)
     theirs.close()
-    _open_channels.add(ours)
     child = Child(launch, pid, pidfd, ours)
     try:
         if launch.id_base is not None:
@@ -228,6 +230,13 @@ def spawn(launch: Launch) -> Child:
             'set `userns = "host"` on the component where the kernel or a file system cannot map ids',
         ) from None
     return child
+
+
+def close_others(ours: _socket.socket) -> None:
+    """In a new child: close the parent's ends of all channels, so that the parent's death is seen on each."""
+    for channel in _open_channels:
+        os.close(channel.fileno())
+    os.close(ours.fileno())
 
 
 def _map(child: Child, launch: Launch) -> None:
@@ -341,11 +350,19 @@ def _init(launch: Launch, channel: _socket.socket) -> None:
             os._exit(125)
         syscalls.sethostname(launch.hostname)
         if launch.network != "host":
-            configure_inside(launch.attachments)
-        for path, value in launch.sysctls:
-            _write(path, value)
+            configure(launch.network_messages)
 
-        step = "terminal"
+        finish(launch, channel)
+    except OSError as error:
+        report(channel, step, error.errno or 0, f"{error.strerror} ({error.filename})")
+    except BaseException as error:
+        report(channel, step, 0, repr(error))
+
+
+def finish(launch: Launch, channel: _socket.socket) -> None:
+    """The last steps, which a container's init and a process that joins it share. Never returns."""
+    step = "terminal"
+    try:
         os.setsid()
         syscalls.join_session_keyring()
         _stdio(launch, channel)
@@ -367,14 +384,13 @@ def _init(launch: Launch, channel: _socket.socket) -> None:
             except OSError as error:
                 if error.errno not in (ENOENT, ENOTDIR):
                     failure = error.errno or EACCES
-        _report(channel, step, failure, "")
+        report(channel, step, failure, "")
     except OSError as error:
-        _report(channel, step, error.errno or 0, f"{error.strerror} ({error.filename})")
-    except BaseException as error:
-        _report(channel, step, 0, repr(error))
+        report(channel, step, error.errno or 0, f"{error.strerror} ({error.filename})")
 
 
-def _report(channel: _socket.socket, step: str, number: int, detail: str) -> None:
+def report(channel: _socket.socket, step: str, number: int, detail: str) -> None:
+    """Tell the parent which step failed, and end. Never returns."""
     channel.send(b"%s\0%d\0%s" % (step.encode(), number, detail.encode()))
     os._exit(125)
 
@@ -394,6 +410,8 @@ def _mounts(launch: Launch, root: int) -> None:
             rootfs.create_target(root, target, True)
     dev = launch.dev_fd
     rootfs.mount_proc(root)
+    for path, value in launch.sysctls:  # before /proc/sys becomes read-only
+        rootfs.write_sysctl(root, path, value)
     rootfs.mount_sys(root, launch.network != "host")
     rootfs.mount_cgroup(root, tuple(getattr(launch.cgroup, "controllers", ())))
     rootfs.mount_dev(root, dev, launch.shm_size)
@@ -435,12 +453,6 @@ def _become(launch: Launch) -> None:
     os.setgroups(launch.groups)
     os.setresgid(launch.gid, launch.gid, launch.gid)
     capability.apply(launch.capabilities, launch.uid)
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, launch.death_signal)
     syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
     seccomp.load(launch.seccomp)
-
-
-def _write(path: str, value: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    os.write(fd, value)
-    os.close(fd)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         clone_fd: int
         join_fds: list[int]
 
+        def open_join(self) -> None:
+            """Open the descriptors by which a new process joins an existing group."""
+
         def close(self) -> None:
             """Close the descriptors that a new process joins by."""
 

@@ -149,6 +149,20 @@ def mount_proc(root_fd: int) -> None:
     attach(new_mount("proc", {"source": "proc"}, STRICT), root_fd, "proc")
 
 
+def write_sysctl(root_fd: int, name: str, value: bytes) -> None:
+    """Write ``/proc/sys/<name>`` of the container's own namespaces; one that this kernel lacks is passed over."""
+    try:
+        fd = openat2(root_fd, f"proc/sys/{name}", os.O_WRONLY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno == ENOENT:
+            return
+        raise
+    try:
+        os.write(fd, value)
+    finally:
+        os.close(fd)
+
+
 def mount_sys(root_fd: int, own_network: bool) -> None:
     """sysfs, read-only. With the host's network it is the host's sysfs, since a new one cannot be mounted."""
     if own_network:

@@ -1,0 +1,5 @@
+"""``python -m containust`` is ``ctst``."""
+
+from containust.cli.main import run
+
+run()

@@ -1,0 +1,113 @@
+"""``ctst ps``: list containers with their figures."""
+
+from __future__ import annotations
+
+from containust.cli.arguments import FLAG, parse
+from containust.common.errors import UsageError
+from containust.sdk.project import Project
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from containust.cli.main import Context
+
+HELP = """Usage: ctst ps [-a] [--json] [--watch]
+
+List the project's running containers.
+
+  -a, --all   stopped ones too
+  --json      one document, sizes in bytes, times RFC 3339
+  --watch     again every second until Ctrl+C
+
+Examples:
+  ctst ps -a
+  ctst ps --json
+"""
+COLUMNS = ["NAME", "STATE", "HEALTH", "CPU%", "MEM/LIMIT", "NET I/O", "PIDS", "PORTS", "RESTARTS", "UPTIME"]
+
+
+def run(words: list[str], context: Context) -> int:
+    """The command."""
+    options = {"-a": ("all", FLAG), "--all": ("all", FLAG), "--json": ("json", FLAG), "--watch": ("watch", FLAG)}
+    given = parse(words, options)
+    if given.flag("help"):
+        context.out(HELP)
+        return 0
+    if given.positional:
+        raise UsageError(f"ps takes no {given.positional[0]!r}", "`ctst inspect NAME` shows one container")
+    context.take(given.values)
+    project = Project.current(context.cwd, state_file=context.state_file, backend=context.backend)
+    while True:
+        rows = project.ps(all=given.flag("all"))
+        if given.flag("json"):
+            from containust.sdk.documents import to_json
+
+            context.out(to_json({"containers": rows}))
+        else:
+            if given.flag("watch"):
+                context.out("\x1b[H\x1b[2J")
+            context.out(render(rows))
+        if not given.flag("watch"):
+            return 0
+        import sys
+        import time
+
+        sys.stdout.flush()
+        time.sleep(1)
+
+
+def render(rows: list[dict[str, Any]]) -> str:
+    """The table."""
+    from containust.cli.output import size, table
+
+    cells = []
+    for row in rows:
+        memory = "-"
+        if row.get("memory") is not None:
+            memory = f"{size(row['memory'])}/{size(row['memory_limit'])}"
+        net = "-"
+        if row.get("net_received") is not None:
+            net = f"{size(row['net_received'])}/{size(row['net_sent'])}"
+        ports = ",".join(
+            f"{p['address']}:{p['host_port']}->{p['container_port']}/{p['protocol']}" for p in row["ports"]
+        )
+        cells.append(
+            [
+                row["name"],
+                state(row),
+                row["health"] or "-",
+                "-" if row.get("cpu_percent") is None else f"{row['cpu_percent']:.1f}",
+                memory,
+                net,
+                str(row["pids"]) if row.get("pids") is not None else "-",
+                ports or "-",
+                str(row["restarts"]),
+                uptime(row["started"]) if row["state"] == "running" else "-",
+            ]
+        )
+    return table(COLUMNS, cells)
+
+
+def state(row: dict[str, Any]) -> str:
+    """The state with how it ended."""
+    if row["oom_killed"]:
+        return f"{row['state']} (OOM)"
+    if row["state"] in ("stopped", "failed") and row["exit_code"] is not None:
+        return f"{row['state']} ({row['exit_code']})"
+    return str(row["state"])
+
+
+def uptime(started: str | None) -> str:
+    """Time since an RFC 3339 stamp, in its largest unit."""
+    if not started:
+        return "-"
+    import calendar
+    import time
+
+    parsed = time.strptime(started[:19], "%Y-%m-%dT%H:%M:%S")
+    seconds = max(0, int(time.time() - calendar.timegm(parsed)))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"

@@ -1,0 +1,191 @@
+"""``ctst run``: make reality match a file, or run one container."""
+
+from __future__ import annotations
+
+import os
+
+from containust.cli.arguments import FLAG, LIST, VALUE, Arguments, number, parse
+from containust.common.errors import ContainustError, UsageError
+from containust.sdk.stack import Stack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from containust.cli.main import Context
+
+HELP = """Usage: ctst run [OPTIONS] [FILE]
+       ctst run --image URI [OPTIONS] [-- COMMAND...]
+
+Make reality match FILE (default containust.ctst): import, create, recreate what changed, remove what left the file.
+In the foreground it shows the logs of all components; Ctrl+C stops them in reverse order, a second one kills them.
+
+  -d, --detach           go on in the background once everything is up
+  --only NAME[,NAME]     these components and their dependencies
+  --no-remove-orphans    keep containers whose component left the file
+  --image URI            run one container instead; its exit status is ours
+  --name N, --rm, -i, -t, -e K=V, -v SOURCE:TARGET[:ro], --memory SIZE, --cpus N, --pids N,
+  --network NAME, -p [ADDRESS:]HOST:CONTAINER[/udp], -u USER, -w DIR, --writable, --include PATH
+                         with --image
+
+Examples:
+  ctst run -d stack.ctst
+  ctst run --rm --image host:///bin/sh -- sh -c 'echo hi'
+"""
+
+OPTIONS = {
+    "-d": ("detach", FLAG),
+    "--detach": ("detach", FLAG),
+    "--only": ("only", LIST),
+    "--no-remove-orphans": ("keep_orphans", FLAG),
+    "--image": ("image", VALUE),
+    "--name": ("name", VALUE),
+    "--rm": ("rm", FLAG),
+    "-i": ("interactive", FLAG),
+    "--interactive": ("interactive", FLAG),
+    "-t": ("tty", FLAG),
+    "--tty": ("tty", FLAG),
+    "-e": ("env", LIST),
+    "--env": ("env", LIST),
+    "-v": ("volume", LIST),
+    "--volume": ("volume", LIST),
+    "--memory": ("memory", VALUE),
+    "-m": ("memory", VALUE),
+    "--cpus": ("cpus", VALUE),
+    "--pids": ("pids", VALUE),
+    "--network": ("network", VALUE),
+    "-p": ("publish", LIST),
+    "--publish": ("publish", LIST),
+    "-u": ("user", VALUE),
+    "--user": ("user", VALUE),
+    "-w": ("workdir", VALUE),
+    "--workdir": ("workdir", VALUE),
+    "--writable": ("writable", FLAG),
+    "--include": ("include", LIST),
+}
+ONLY_IMAGE = (
+    "name rm interactive tty env volume memory cpus pids network publish user workdir writable include".split()
+)
+
+
+def run(words: list[str], context: Context) -> int:
+    """The command."""
+    given = parse(words, OPTIONS)
+    if given.flag("help"):
+        context.out(HELP)
+        return 0
+    context.take(given.values)
+    if given.text("image"):
+        return run_image(given, context)
+    for name in ONLY_IMAGE:
+        if name in given.values:
+            raise UsageError(f"--{name} goes with --image", "a component's properties are set in its file")
+    if given.rest is not None or len(given.positional) > 1:
+        raise UsageError("run takes one file", "a command after `--` goes with --image")
+    file = given.positional[0] if given.positional else "containust.ctst"
+    only = [name for item in given.many("only") for name in item.split(",") if name]
+    stack = Stack.load(
+        file,
+        state_file=context.state_file,
+        offline=context.offline,
+        backend=context.backend,
+        remove_orphans=not given.flag("keep_orphans"),
+        only=only or None,
+    )
+    if given.flag("detach"):
+        from containust.cli.output.plan import summary
+
+        steps = stack.up()
+        if not context.quiet:
+            context.out(summary(steps, stack.exposes, context.color))
+        return 0
+    return stack.run(echo(list(stack.components), context.color))
+
+
+def run_image(given: Arguments, context: Context) -> int:
+    """``run --image``."""
+    from containust.cli.commands.run_image import component, published
+
+    if given.positional:
+        raise UsageError(
+            f"unexpected {given.positional[0]!r}", "put the command of the container behind `--`"
+        )
+    made = component(given)
+    interactive, tty = given.flag("interactive"), given.flag("tty")
+    if tty and given.flag("detach"):
+        raise UsageError("-t and -d exclude each other", "start it with -d and use `ctst exec -t`")
+    if tty and not os.isatty(0):
+        raise UsageError("-t needs a terminal on standard input", "leave it out in scripts")
+    stack = Stack.single(
+        made,
+        published(given.many("publish"), made.name),
+        directory=context.cwd,
+        state_file=context.state_file,
+        offline=context.offline,
+        backend=context.backend,
+        forget=given.flag("rm"),
+        interactive=interactive,
+        tty=tty,
+    )
+    if given.flag("detach"):
+        stack.up()
+        context.out(f"{made.name}\n")
+        return 0
+    return stack.run(pass_through)
+
+
+def pass_through(name: str, stream: bytes, data: bytes) -> None:
+    """Output of a single container goes where its command's would."""
+    view = memoryview(data)
+    fd = 1 if stream == b"stdout" else 2
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            continue
+        except OSError:  # nobody reads any more; the log still does
+            return
+
+
+def echo(names: list[str], color: bool) -> Callable[[str, bytes, bytes], None]:
+    """Writes whole lines of several components, each with its name in front."""
+    from containust.cli.output import NAME_COLOURS
+
+    width = max((len(name) for name in names), default=0)
+    heads: dict[str, bytes] = {}
+    for index, name in enumerate(names):
+        head = f"{name.ljust(width)} | "
+        if color:
+            head = f"\x1b[{NAME_COLOURS[index % len(NAME_COLOURS)]}m{head}\x1b[0m"
+        heads[name] = head.encode()
+    partial: dict[tuple[str, bytes], bytes] = {}
+
+    def write(name: str, stream: bytes, data: bytes) -> None:
+        *lines, rest = (partial.pop((name, stream), b"") + data).split(b"\n")
+        if rest:
+            if len(rest) > 65536:
+                lines.append(rest)
+            else:
+                partial[name, stream] = rest
+        if lines:
+            head = heads.get(name, b"")
+            pass_through(name, stream, b"".join(head + clean(line, color) + b"\n" for line in lines))
+
+    return write
+
+
+# Escape sequences of a container would act on the viewer's terminal; tabs are harmless.
+_CONTROL = {c: f"\\x{c:02x}".encode() for c in (*range(32), 127) if c not in (9, 13)}
+
+
+def clean(line: bytes, terminal: bool) -> bytes:
+    """A line of container output, harmless on a terminal."""
+    if not terminal:
+        return line
+    line = line.rstrip(b"\r")
+    if line.isascii() and line.decode("ascii").isprintable():
+        return line
+    return b"".join(_CONTROL.get(c) or bytes((c,)) for c in line)
+
+
+__all__ = ["ContainustError", "clean", "echo", "pass_through", "run"]

@@ -1,0 +1,460 @@
+"""Containers by Linux system calls: the native backend."""
+
+from __future__ import annotations
+
+import os
+
+from containust.common.errors import ContainustError
+from containust.core import capability, cgroup, seccomp, syscalls
+from containust.core.cgroup import CPU_PERIOD, Limits
+from containust.core.filesystem.devices import open_dev
+from containust.core.syscalls import AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, OPEN_TREE_CLONE
+from containust.runtime import process, render, users
+from containust.runtime.container import Handle
+from containust.runtime.logs import Capture, Writer
+from containust.runtime.network import hosts, inside
+from containust.runtime.network.attachment import Attachment
+from containust.runtime.network.stack import StackNetworks
+from containust.runtime.spawn import Bind, Launch, spawn
+from containust.runtime.state import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from containust.common.types import Component, Volume
+    from containust.runtime.container import Job
+    from containust.runtime.project import Project
+    from containust.runtime.state import Container
+
+# An unprivileged user of a container may listen on any port of its own network namespace.
+SYSCTLS = (("net/ipv4/ip_unprivileged_port_start", "0"), *inside.SETTINGS)
+SHM_SIZE = 64 * 1024 * 1024
+STDIO = ((1, "stdout", b"stdout"), (2, "stderr", b"stderr"))
+
+
+class LinuxBackend:
+    """The containers of one project on this host."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self._groups: cgroup.Manager | None = None
+        self._last_capability = -1
+
+    @property
+    def groups(self) -> cgroup.Manager:
+        """The host's cgroup manager, looked up once."""
+        if self._groups is None:
+            self._groups = cgroup.detect()
+        return self._groups
+
+    def is_available(self) -> bool:
+        return os.geteuid() == 0
+
+    def group_path(self, container: Container) -> str:
+        """The container's cgroup, relative to each hierarchy."""
+        return f"{cgroup.PARENT}/{self.project.id}/{container.cgroup}"
+
+    def run_directory(self, container: Container) -> str:
+        """FIFOs and mounted files of one container."""
+        return f"{self.project.run}/{container.id}"
+
+    def create(self, job: Job) -> Handle:
+        container, component = job.container, job.component
+        base = container.id_base or 0
+        launch = Launch()
+        launch.layer_fd = launch.upper_fd = launch.work_fd = launch.dev_fd = -1
+        launch.binds = []
+        launch.name = component.name
+        launch.death_signal = 0
+        launch.id_base = container.id_base
+        launch.hostname = component.hostname or component.name
+        launch.network = "host" if "host" in component.networks else "own"
+        launch.attachments = [Attachment.from_dict(item) for item in container.attachments]
+        launch.readonly = component.readonly
+        launch.tty = job.tty
+        launch.shm_size = SHM_SIZE
+        launch.sysctls = []
+        launch.network_messages = []
+        if launch.network == "own":
+            launch.network_messages = inside.prepare(launch.attachments)
+            launch.sysctls = [(name, value.encode()) for name, value in SYSCTLS]
+        launch.cgroup = self.groups.create(self.group_path(container), limits(component))
+        capture: Capture | None = None
+        try:
+            run = self.run_directory(container)
+            os.mkdir(run, 0o700)
+            launch.layer_fd = job.layer()
+            self._program(launch, job)
+            launch.dev_fd = open_dev(base)
+            launch.tmpfs = scratch(component)
+            self._root(launch, job)
+            self._files(launch, job, run, base)
+            capture = self._stdio(launch, job, run, base)
+            child = spawn(launch)
+        except OSError as error:
+            self._give_up(launch, container, capture)
+            raise ContainustError(
+                "R003", f"{component.name}: {error.strerror or error}: {error.filename or 'preparing its root'}"
+            ) from None
+        except BaseException:
+            self._give_up(launch, container, capture)
+            raise
+        handle = Handle(container, child.pid, child.pidfd)
+        handle.child = child
+        handle.capture = capture
+        container.pid = child.pid
+        container.start_ticks = process.start_ticks(child.pid)
+        container.boot_id = process.boot_id()
+        return handle
+
+    def start(self, handles: list[Handle]) -> dict[str, Exception]:
+        failed: dict[str, Exception] = {}
+        pairs = [
+            (handle.pid, handle.child.launch.attachments)
+            for handle in handles
+            if handle.child and handle.child.launch.attachments
+        ]
+        try:
+            if pairs:
+                networks = StackNetworks(self.project.id, load(self.project).networks)
+                networks.attach(pairs)
+        except ContainustError as error:
+            for handle in handles:
+                self._abort(handle)
+                failed[handle.container.id] = error
+            return failed
+        for handle in handles:
+            assert handle.child is not None
+            try:
+                handle.child.network_ready()
+            except OSError:
+                pass  # the child is gone; what it reported is read below
+        for handle in handles:
+            child = handle.child
+            assert child is not None
+            try:
+                if child.launch.tty:
+                    handle.terminal = child.receive_terminal()
+                child.wait_exec()
+            except ContainustError as error:
+                failed[handle.container.id] = error
+                handle.pidfd = -1
+                if handle.capture:
+                    handle.capture.drain()
+                self.remove(handle.container)
+            self._parent_done(child.launch)
+            handle.child = None
+        return failed
+
+    def _abort(self, handle: Handle) -> None:
+        assert handle.child is not None
+        handle.child.abort()
+        self._parent_done(handle.child.launch)
+        handle.child = None
+        handle.pidfd = -1
+        if handle.capture:
+            handle.capture.drain()
+        self.remove(handle.container)
+
+    def discard(self, handle: Handle) -> None:
+        """Undo :meth:`create` for a handle that will not be started."""
+        self._abort(handle)
+
+    @staticmethod
+    def _parent_done(launch: Launch) -> None:
+        launch.close()
+        for fd in launch.stdio[1:]:
+            if fd > 2:
+                os.close(fd)
+        launch.stdio = (-1, -1, -1)
+
+    def _give_up(self, launch: Launch, container: Container, capture: Capture | None) -> None:
+        launch.close()
+        if capture:
+            self._parent_done(launch)
+            capture.drain()
+        self.remove(container)
+
+    def _program(self, launch: Launch, job: Job) -> None:
+        component, config = job.component, job.config
+        user = users.resolve(job.user or component.user or config.user, launch.layer_fd)
+        argv = job.argv or render.arguments(component, config, job.lookup)
+        env = render.environment(component, config, user, launch.hostname, job.lookup, job.tty)
+        launch.argv = [os.fsencode(item) for item in argv]
+        launch.paths = render.candidates(argv[0], env.get("PATH", render.DEFAULT_PATH))
+        launch.env = render.encode(env)
+        launch.workdir = os.fsencode(job.workdir or component.workdir or config.workdir or "/")
+        launch.uid, launch.gid, launch.groups = user.uid, user.gid, user.groups
+        launch.capabilities, launch.seccomp = self.privileges(component, user.uid)
+
+    def privileges(self, component: Component, uid: int) -> tuple[capability.Prepared, seccomp.Filter | None]:
+        """Capability sets and filter of a component's processes, ready to apply."""
+        declared = component.capabilities
+        mask = capability.DEFAULT_MASK if declared is None else capability.parse(declared)
+        if self._last_capability < 0:
+            self._last_capability = capability.last_capability()
+        ambient = mask if uid and declared is not None else 0
+        blob = seccomp.blob(component.seccomp, mask, f"{self.project.directory}/cache")
+        return capability.prepare(mask, ambient, self._last_capability), seccomp.prepare(blob)
+
+    def _root(self, launch: Launch, job: Job) -> None:
+        component = job.component
+        if not component.readonly:
+            launch.overlay = "upper"
+            base = job.container.id_base or 0
+            directory = f"{self.project.rootfs}/{job.container.id}"
+            os.makedirs(directory, 0o700, exist_ok=True)
+            launch.upper_fd = _owned_directory(f"{directory}/upper", base)
+            launch.work_fd = _owned_directory(f"{directory}/work", base)
+            return
+        targets = [volume.target for volume in component.volumes] + [target for target, _ in launch.tmpfs]
+        plain = job.root_ready and all(_present(launch.layer_fd, target) for target in targets)
+        launch.overlay = "none" if plain else "scratch"
+
+    def _files(self, launch: Launch, job: Job, run: str, base: int) -> None:
+        contents = {
+            "hosts": hosts.hosts_file(launch.hostname, [job.component.name], launch.attachments, job.peers),
+            "hostname": hosts.hostname_file(launch.hostname),
+            "resolv.conf": hosts.resolv_conf(offline=job.offline),
+        }
+        for name, content in contents.items():
+            path = f"{run}/{name}"
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            os.write(fd, content.encode())
+            if base:
+                os.fchown(fd, base, base)
+            os.close(fd)
+            tree = syscalls.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE)
+            syscalls.mount_setattr(
+                tree, "", 0, set=syscalls.MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+            )
+            launch.binds.append(Bind(tree, f"etc/{name}", False, idmapped=False))
+        for volume in job.component.volumes:
+            launch.binds.append(self._volume(job.component, volume, launch.id_base is not None))
+
+    def _volume(self, component: Component, volume: Volume, mapped: bool) -> Bind:
+        source = volume.source
+        if volume.kind == "managed":
+            source = f"{self.project.volumes}/{volume.source}"
+            os.makedirs(source, 0o755, exist_ok=True)
+        try:
+            tree = syscalls.open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | AT_RECURSIVE)
+        except FileNotFoundError:
+            raise ContainustError(
+                "R003",
+                f"{component.name}: volume source {source} does not exist",
+                f"create it (`mkdir -p {source}`), or give a bare name for a managed volume",
+            ) from None
+        attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+        if volume.readonly:
+            attributes |= syscalls.MOUNT_ATTR_RDONLY
+        syscalls.mount_setattr(tree, "", AT_RECURSIVE, set=attributes)
+        return Bind(tree, volume.target, os.path.isdir(source), idmapped=mapped)
+
+    def _stdio(self, launch: Launch, job: Job, run: str, base: int) -> Capture | None:
+        stdin, stdout, stderr = job.stdio
+        if job.tty or not job.capture:
+            launch.stdio = (stdin, stdout, stderr)
+            if not job.tty:
+                return None
+            return Capture(Writer(self.log_path(job.container)), {}, job.masks)
+        readers: dict[int, bytes] = {}
+        ends = []
+        for _, name, stream in STDIO:
+            path = f"{run}/{name}"
+            os.mkfifo(path, 0o600)
+            if base or launch.uid:
+                os.chown(path, base + launch.uid, base + launch.gid)
+            readers[os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)] = stream
+            # Read and write: the container itself keeps its FIFO open, so a dead supervisor breaks no pipe.
+            ends.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        launch.stdio = (stdin, ends[0], ends[1])
+        return Capture(Writer(self.log_path(job.container)), readers, job.masks)
+
+    def log_path(self, container: Container) -> str:
+        """The container's log."""
+        return f"{self.project.logs}/{container.id}.log"
+
+    def adopt(self, container: Container) -> Handle | None:
+        if container.pid is None or container.start_ticks is None or container.boot_id != process.boot_id():
+            return None
+        pidfd = process.open_pidfd(container.pid, container.start_ticks)
+        if pidfd < 0:
+            return None
+        handle = Handle(container, container.pid, pidfd)
+        handle.adopted = True
+        readers: dict[int, bytes] = {}
+        for _, name, stream in STDIO:
+            try:
+                fd = os.open(
+                    f"{self.run_directory(container)}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                )
+            except OSError:
+                continue
+            readers[fd] = stream
+        if readers:
+            handle.capture = Capture(Writer(self.log_path(container)), readers, [])
+        return handle
+
+    def signal(self, handle: Handle, signal: int) -> None:
+        process.send(handle.pidfd, signal)
+
+    def stop(self, handle: Handle) -> None:
+        # The init of a PID namespace takes every process of it along.
+        process.send(handle.pidfd, 9)
+
+    def wait(self, handle: Handle) -> int | None:
+        if handle.adopted:
+            from containust.core.pidfd import exit_status
+
+            return exit_status(handle.pidfd)
+        try:
+            return os.waitpid(handle.pid, 0)[1]
+        except ChildProcessError:
+            return None
+
+    def oom_killed(self, container: Container) -> bool:
+        """Whether the kernel has killed a process of the container for memory."""
+        return self.groups.find(self.group_path(container)).stats().oom_kills not in (None, 0)
+
+    def exec(self, container: Container, job: Job) -> Handle:
+        from containust.runtime.join import join
+
+        adopted = self.adopt_process(container)
+        launch = Launch()
+        launch.layer_fd = launch.upper_fd = launch.work_fd = launch.dev_fd = -1
+        launch.binds = []
+        launch.name = container.name
+        launch.death_signal = 9
+        launch.hostname = job.component.hostname or container.name
+        launch.id_base = container.id_base
+        launch.network = "host" if "host" in job.component.networks else "own"
+        launch.tty = job.tty
+        launch.stdio = job.stdio
+        group = self.groups.find(self.group_path(container))
+        launch.cgroup = group
+        try:
+            launch.layer_fd = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._program(launch, job)
+            group.open_join()
+            child = join(launch, adopted)
+        except OSError as error:
+            raise ContainustError(
+                "R008", f"cannot enter {container.name}: {error.strerror}", "see `ctst ps -a`"
+            ) from None
+        finally:
+            launch.close()
+            os.close(adopted)
+        handle = Handle(container, child.pid, child.pidfd)
+        handle.child = child
+        if launch.tty:
+            handle.terminal = child.receive_terminal()
+        child.wait_exec()
+        handle.child = None
+        return handle
+
+    def adopt_process(self, container: Container) -> int:
+        """A pidfd of a running container's init. Raises ContainustError R007 when it has ended."""
+        if container.pid is not None and container.start_ticks is not None:
+            if container.boot_id == process.boot_id():
+                pidfd = process.open_pidfd(container.pid, container.start_ticks)
+                if pidfd >= 0:
+                    return pidfd
+        raise ContainustError(
+            "R007", f"{container.name} is not running", f"start it with `ctst start {container.name}`"
+        )
+
+    def remove(self, container: Container) -> None:
+        path = self.group_path(container)
+        group = self.groups.find(path)
+        if not group.remove():
+            group.kill()
+            group.remove()
+        self.groups.prune(path.rpartition("/")[0])
+        _remove_tree(self.run_directory(container))
+
+    def remove_root(self, container: Container) -> None:
+        """Delete the container's writable layer."""
+        path = f"{self.project.rootfs}/{container.id}"
+        if os.path.isdir(path):
+            import shutil
+
+            shutil.rmtree(path, ignore_errors=True)
+            try:
+                os.rmdir(self.project.rootfs)
+            except OSError:
+                pass
+
+    def list(self) -> Iterator[str]:
+        """Ids that have a run-time directory."""
+        try:
+            names = os.listdir(self.project.run)
+        except OSError:
+            return
+        for name in names:
+            if len(name) == 36 and name[8] == "-":
+                yield name
+
+    def stats(self, container: Container) -> cgroup.Stats:
+        """What the kernel accounts for the container now."""
+        return self.groups.find(self.group_path(container)).stats()
+
+    def stats_record(self, container: Container) -> dict[str, int | None]:
+        """The same by name."""
+        stats = self.stats(container)
+        return {name: getattr(stats, name) for name in stats.__slots__}
+
+
+def limits(component: Component) -> Limits:
+    """A component's limits in kernel terms."""
+    return Limits(
+        memory=component.memory,
+        cpu_shares=component.cpu_shares,
+        cpu_quota=None if component.cpus is None else max(1000, int(component.cpus * CPU_PERIOD)),
+        io_weight=component.io_weight,
+        pids=component.pids,
+    )
+
+
+def scratch(component: Component) -> list[tuple[str, dict[str, str | int | None]]]:
+    """The tmpfs mounts of a container: what a read-only root needs, then what the component declares."""
+    mounts: dict[str, dict[str, str | int | None]] = {}
+    if component.readonly:
+        mounts["/tmp"] = {"mode": "1777"}
+        mounts["/run"] = {"mode": "755"}
+        mounts["/var/tmp"] = {"mode": "1777"}
+    for declared in component.tmpfs:
+        options: dict[str, str | int | None] = {"mode": "1777"}
+        if declared.size:
+            options["size"] = str(declared.size)
+        mounts[declared.target] = options
+    for volume in component.volumes:  # a volume at the same place wins
+        mounts.pop(volume.target, None)
+    return list(mounts.items())
+
+
+def _present(root_fd: int, target: str) -> bool:
+    from containust.core.filesystem.rootfs import resolve
+
+    try:
+        os.close(resolve(root_fd, target))
+    except OSError:
+        return False
+    return True
+
+
+def _owned_directory(path: str, owner: int) -> int:
+    os.makedirs(path, 0o755, exist_ok=True)
+    if owner:
+        os.chown(path, owner, owner)
+    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _remove_tree(path: str) -> None:
+    try:
+        for name in os.listdir(path):
+            os.unlink(f"{path}/{name}")
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass

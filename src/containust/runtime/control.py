@@ -1,0 +1,271 @@
+"""Stopping, starting and removing containers of a project from a process that does not supervise them."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from containust.common.errors import ContainustError
+from containust.runtime import process, spec
+from containust.runtime.engine import Engine, alive, wait_until
+from containust.runtime.ownership import Ownership
+from containust.runtime.state import RUNNING, STOPPED, Update, load
+from containust.runtime.supervisor import Supervisor, signal_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from containust.runtime.state import Container, State
+
+SIGKILL = 9
+SETTLE = 10.0
+
+
+def choose(state: State, names: list[str]) -> list[Container]:
+    """The containers called ``names``, all of them when there are none. Raises ContainustError R005."""
+    if not names:
+        return list(state.containers.values())
+    return [state.find(name) for name in names]
+
+
+def unit_of(container: Container) -> str:
+    """What the container is supervised with."""
+    return container.stack_file or container.id
+
+
+def supervise(engine: Engine, units: set[str]) -> None:
+    """Bring a supervisor to life for every unit that has live containers but none.
+
+    The new process adopts them: it captures their output and knows their exit status, and touches none of them.
+    """
+    for unit in units:
+        if not Ownership.held(engine.project, unit):
+            in_background(engine, unit, [])
+
+
+def supervise_live(engine: Engine, unit: str) -> None:
+    """As :func:`supervise`, when the unit has live containers at all."""
+    if any(unit_of(c) == unit and alive(c) for c in load(engine.project).containers.values()):
+        supervise(engine, {unit})
+
+
+def in_background(engine: Engine, unit: str, start: list[str]) -> None:
+    """Fork a supervisor for ``unit`` that adopts what runs and starts the containers called ``start``.
+
+    Returns when that is done. Raises what the start raised.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _background(engine, unit, start, writer)
+    os.close(writer)
+    receive_result(reader)
+
+
+def _background(engine: Engine, unit: str, start: list[str], writer: int) -> None:
+    """The forked supervisor. Never returns."""
+    status = 1
+    try:
+        os.setsid()
+        ownership = Ownership(engine.project, unit)
+        supervisor = Supervisor(engine.project, engine.backend)
+        try:
+            ownership.take()
+            supervisor.handle_signals()
+            mine = [c for c in load(engine.project).containers.values() if unit_of(c) == unit]
+            engine.reserve_ports({c.name for c in mine if alive(c) or c.name in start})
+            for container in mine:
+                if alive(container):
+                    component = spec.decode(container.name, container.spec)
+                    supervisor.adopt(engine.unit(container, component))
+            for container in engine.reconnect(start) if start else []:
+                component = spec.decode(container.name, container.spec)
+                supervisor.add(engine.unit(container, component))
+            supervisor.start()
+            if supervisor.failed:
+                raise next(iter(supervisor.failed.values()))
+        except BaseException as error:
+            send_result(writer, error)
+            supervisor.failed = {}
+            if not supervisor.units:
+                os._exit(1)
+        else:
+            send_result(writer, None)
+        quiet()
+        engine.serve(supervisor, ownership)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def quiet() -> None:
+    """Detach from the terminal: a background supervisor reads and writes nothing of the caller's."""
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def send_result(writer: int, error: BaseException | None, value: object = None) -> None:
+    """Tell the waiting command how the start went, through a pipe, and close it."""
+    import marshal
+
+    failure: tuple[object, ...] | None = None
+    if isinstance(error, ContainustError):
+        failure = (error.code, error.message, error.help, error.status)
+    elif error is not None:
+        failure = ("R004", f"the supervisor failed: {error!r}", [], 1)
+    data = marshal.dumps((failure, value))
+    while data:
+        data = data[os.write(writer, data) :]
+    os.close(writer)
+
+
+def receive_result(reader: int) -> Any:
+    """Wait for :func:`send_result` of the supervisor; return the value it sent or raise the error."""
+    import marshal
+
+    data = b""
+    while True:
+        piece = os.read(reader, 65536)
+        if not piece:
+            break
+        data += piece
+    os.close(reader)
+    if not data:
+        raise ContainustError("R004", "the supervisor ended before it was ready", "see `ctst events` and try again")
+    failure, value = marshal.loads(data)
+    if failure:
+        code, message, help, status = failure
+        raise ContainustError(code, message, *help, status=status)
+    return value
+
+
+def stop(engine: Engine, names: list[str], timeout: float | None = None, force: bool = False) -> list[str]:
+    """Stop containers, dependents first; returns the names of those that ran.
+
+    Each gets its stop signal and, after its own ``stop_timeout`` (or ``timeout`` seconds), is killed. With ``force``
+    it is killed at once.
+    """
+    engine.recover()
+    with Update(engine.project) as state:
+        chosen = choose(state, names)
+        running = [container for container in chosen if alive(container)]
+        for container in chosen:
+            container.wanted = STOPPED
+    supervise(engine, {unit_of(container) for container in running})
+    _end(running, timeout, force)
+    _settled(engine, [container.id for container in running], {unit_of(c) for c in running})
+    return [container.name for container in running]
+
+
+def _end(running: list[Container], timeout: float | None, force: bool) -> None:
+    pidfds: dict[str, int] = {}
+    for container in running:
+        assert container.pid is not None and container.start_ticks is not None
+        fd = process.open_pidfd(container.pid, container.start_ticks)
+        if fd >= 0:
+            pidfds[container.name] = fd
+    depends = {c.name: list(c.spec.get("depends_on", ())) for c in running}
+    by_name = {c.name: c for c in running}
+    deadlines: dict[str, float] = {}
+    poll = select.poll()
+    for fd in pidfds.values():
+        poll.register(fd, select.POLLIN)
+    while pidfds:
+        needed = {target for name in pidfds for target in depends[name]}
+        for name, fd in pidfds.items():
+            if name in deadlines or (name in needed and not force):
+                continue
+            container = by_name[name]
+            limit = container.spec.get("stop_timeout", 10.0) if timeout is None else timeout
+            process.send(fd, SIGKILL if force else signal_number(container.stop_signal))
+            deadlines[name] = time.monotonic() + limit
+        wait = min(deadlines.values(), default=time.monotonic()) - time.monotonic()
+        ended = {fd for fd, _ in poll.poll(max(1, int(wait * 1000)))}
+        moment = time.monotonic()
+        for name in list(pidfds):
+            if pidfds[name] in ended:
+                poll.unregister(pidfds[name])
+                os.close(pidfds.pop(name))
+            elif name in deadlines and deadlines[name] <= moment:
+                process.send(pidfds[name], SIGKILL)
+                deadlines[name] = moment + 3600
+
+
+def _settled(engine: Engine, ids: list[str], units: set[str]) -> None:
+    """Wait until the supervisors have recorded the end and, where nothing is left to do, have ended themselves."""
+
+    def recorded() -> bool:
+        state = load(engine.project)
+        if any(
+            id in state.containers and state.containers[id].state in (RUNNING, "created") for id in ids
+        ):
+            return False
+        idle = {unit for unit in units if not any(_lives(c) for c in state.containers.values() if unit_of(c) == unit)}
+        return not any(Ownership.held(engine.project, unit) for unit in idle)
+
+    wait_until(recorded, SETTLE)
+    engine.recover()
+
+
+def _lives(container: Container) -> bool:
+    return container.wanted == RUNNING and container.state in (RUNNING, "created", "failed")
+
+
+def start(engine: Engine, names: list[str]) -> list[str]:
+    """Start stopped containers as they were; returns the names of those that were started. Running ones stay."""
+    engine.recover()
+    chosen = [c for c in choose(load(engine.project), names) if not alive(c)]
+    for unit in dict.fromkeys(unit_of(container) for container in chosen):
+        in_background(engine, unit, [c.name for c in chosen if unit_of(c) == unit])
+    return [container.name for container in chosen]
+
+
+def restart(engine: Engine, names: list[str], timeout: float | None = None) -> list[str]:
+    """Stop and start again, in dependency order."""
+    chosen = [container.name for container in choose(load(engine.project), names)]
+    stop(engine, chosen, timeout)
+    start(engine, chosen)
+    return chosen
+
+
+def remove(engine: Engine, names: list[str], force: bool = False, volumes: bool = False) -> list[str]:
+    """Remove containers; running ones only with ``force``. Returns their names. Raises ContainustError R006."""
+    engine.recover()
+    chosen = choose(load(engine.project), names)
+    running = [container.name for container in chosen if alive(container)]
+    if running and not force:
+        raise ContainustError(
+            "R006",
+            f"{', '.join(running)} {'is' if len(running) == 1 else 'are'} running",
+            "stop it first with `ctst stop`, or use `ctst rm --force`",
+        )
+    if running:
+        stop(engine, running, force=True)
+    with Update(engine.project) as state:
+        for container in chosen:
+            recorded = state.containers.pop(container.id, None)
+            if recorded:
+                engine.networks(state).release(recorded.id)
+                engine.erase(recorded)
+                if volumes:
+                    _remove_volumes(engine, recorded, state)
+        if not state.containers:
+            engine.networks(state).teardown()
+            state.networks = {}
+    return [container.name for container in chosen]
+
+
+def _remove_volumes(engine: Engine, container: Container, state: State) -> None:
+    import shutil
+
+    def managed(other: Container) -> set[str]:
+        return {v["source"] for v in other.spec.get("volumes", ()) if v["kind"] == "managed"}
+
+    used = {name for other in state.containers.values() for name in managed(other)}
+    for name in managed(container) - used:
+        shutil.rmtree(f"{engine.project.volumes}/{name}", ignore_errors=True)

@@ -1,0 +1,538 @@
+"""The engine: applies a plan, and brings containers under supervision and out of it.
+
+Everything that changes a project goes through here. A process that starts containers becomes their supervisor; one
+that only ends them acts directly when a supervisor lives, and first brings one to life when it does not.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from containust.common.errors import ContainustError
+from containust.common.types import Ref
+from containust.image.mounting import open_root
+from containust.image.store import ImageStore
+from containust.runtime import plan, process, spec
+from containust.runtime.backend import detect_backend
+from containust.runtime.container import Job
+from containust.runtime.events import emit
+from containust.runtime.network.attachment import Attachment
+from containust.runtime.network.stack import StackNetworks
+from containust.runtime.ownership import Ownership
+from containust.runtime.state import CREATED, RUNNING, STOPPED, Container, Update, load, now
+from containust.runtime.supervisor import Supervisor, Unit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from containust.common.types import Component, Expose, Stack
+    from containust.image.store import Image
+    from containust.runtime.network.ports import Reservation
+    from containust.runtime.project import Project
+    from containust.runtime.state import State
+
+
+class Options:
+    """What a start depends on beside the stack itself."""
+
+    __slots__ = (
+        "backend",
+        "container_id",
+        "environ",
+        "forget",
+        "interactive",
+        "offline",
+        "only",
+        "remove_orphans",
+        "tty",
+    )
+
+    def __init__(
+        self,
+        offline: bool = False,
+        environ: Mapping[str, str] | None = None,
+        backend: str = "auto",
+        remove_orphans: bool = True,
+        only: set[str] | None = None,
+        forget: bool = False,
+        interactive: bool = False,
+        tty: bool = False,
+        container_id: str | None = None,
+    ) -> None:
+        self.container_id = container_id  # for a container without a file: the id it gets
+        self.offline = offline
+        self.environ = os.environ if environ is None else environ
+        self.backend = backend
+        self.remove_orphans = remove_orphans
+        self.only = only
+        self.forget = forget  # --rm
+        self.interactive = interactive  # stdin of the caller goes to the container
+        self.tty = tty
+
+
+class Engine:
+    """The operations of one project."""
+
+    def __init__(self, project: Project, options: Options | None = None) -> None:
+        self.project = project
+        self.options = options or Options()
+        self.backend = detect_backend(project, self.options.backend)
+        self.store = ImageStore(project.images, offline=self.options.offline)
+        self._images: dict[str, Image] = {}
+        self._reservation: Reservation | None = None  # the published ports, held by the supervisor
+
+    # -- plan ---------------------------------------------------------------------------------------------------
+
+    def image(self, component: Component, stack_file: str | None) -> Image:
+        """The component's image, imported when it is missing."""
+        if component.name not in self._images:
+            base = os.path.dirname(stack_file) if stack_file else os.getcwd()
+            self._images[component.name] = self.store.ensure(
+                component.image,
+                component.include,
+                base,
+                distroless=component.distroless,
+                live=component.live,
+            )
+        return self._images[component.name]
+
+    def plan(self, stack: Stack, state: State | None = None) -> list[plan.Step]:
+        """What :meth:`up` would do. Imports nothing and writes nothing."""
+        base = os.path.dirname(stack.file)
+
+        def image_id(component: Component) -> str | None:
+            include = (*component.include, "distroless") if component.distroless else component.include
+            image = self.store.find(component.image, include, base, live=component.live)
+            return image.id if image else None
+
+        return plan.compute(
+            stack,
+            state or load(self.project),
+            image_id,
+            alive,
+            self.options.remove_orphans,
+            self.options.only,
+        )
+
+    # -- up -----------------------------------------------------------------------------------------------------
+
+    def up(
+        self, stack: Stack, unit: str, echo: Callable[[str, bytes, bytes], None] | None = None
+    ) -> tuple[Supervisor, Ownership, list[plan.Step]]:
+        """Make reality match ``stack``; returns the supervisor with everything up, or rolls back and raises.
+
+        ``unit`` names what is supervised together: the stack's file or one container's id. The caller goes on with
+        :meth:`serve`. ``echo`` gets the containers' output as (name, stream, bytes).
+        """
+        if not self.backend.is_available():
+            raise ContainustError(
+                "S003",
+                "containers need root on this host for now",
+                "run the command with sudo; rootless operation is still to come",
+            )
+        for component in stack.components.values():
+            if self.options.only is None or component.name in self.options.only:
+                self.image(component, stack.file)
+                for value in _texts(component):
+                    self._check_secrets(value)
+        self.project.create()
+        ownership = Ownership(self.project, unit)
+        ownership.take()
+        try:
+            supervisor = Supervisor(self.project, self.backend)
+            supervisor.echo = echo
+            supervisor.handle_signals()
+            steps = self._apply(supervisor, stack)
+        except BaseException:
+            self._release_ports()
+            ownership.release()
+            from containust.runtime.control import supervise_live
+
+            supervise_live(self, unit)  # what ran before goes on, and needs somebody to watch it
+            raise
+        return supervisor, ownership, steps
+
+    def _release_ports(self) -> None:
+        if self._reservation:
+            self._reservation.close()
+            self._reservation = None
+
+    def _apply(self, supervisor: Supervisor, stack: Stack) -> list[plan.Step]:
+        self.recover()
+        state = load(self.project)
+        steps = self.plan(stack, state)
+        actions = {step.name: step.action for step in steps}
+        self._reserve(
+            [expose for expose in stack.exposes if actions.get(expose.component, plan.REMOVE) != plan.REMOVE]
+        )
+        mine = [c for c in state.containers.values() if c.stack_file == stack.file]
+        for container in mine:
+            component = stack.components.get(container.name) or spec.decode(container.name, container.spec)
+            if alive(container):
+                supervisor.adopt(self.unit(container, component))
+        gone = [
+            name for name, action in actions.items() if action in (plan.REMOVE, plan.RECREATE)
+        ]
+        self._end(supervisor, [name for name in gone if name in supervisor.units])
+        fresh, started = self._record(stack, state, actions)
+        try:
+            self._publish()
+            for container in started:
+                supervisor.add(self.unit(container, stack.components[container.name]))
+            supervisor.start()
+            if supervisor.failed:
+                raise next(iter(supervisor.failed.values()))
+        except BaseException:
+            self._roll_back(supervisor, fresh, [c for c in started if c not in fresh])
+            raise
+        return steps
+
+    def _record(
+        self, stack: Stack, state: State, actions: dict[str, str]
+    ) -> tuple[list[Container], list[Container]]:
+        """Write the new containers with their addresses; returns (made now, to start)."""
+        fresh: list[Container] = []
+        started: list[Container] = []
+        with Update(self.project) as state:
+            networks = self.networks(state)
+            kept: dict[str, list[Attachment]] = {}
+            for name, action in actions.items():
+                old = state.by_name(name)
+                if action in (plan.REMOVE, plan.RECREATE) and old:
+                    kept[name] = [Attachment.from_dict(item) for item in old.attachments]
+                    networks.release(old.id)
+                    self.erase(old)
+                    del state.containers[old.id]
+                if action in (plan.CREATE, plan.RECREATE):
+                    container = self._new(stack, stack.components[name])
+                    state.containers[container.id] = container
+                    fresh.append(container)
+                    started.append(container)
+                elif action == plan.START and old:
+                    old.become(CREATED)
+                    old.wanted = RUNNING
+                    old.error = None
+                    started.append(old)
+            self._connect(state, networks, started, stack.components, kept)
+        return fresh, started
+
+    def _connect(
+        self,
+        state: State,
+        networks: StackNetworks,
+        containers: list[Container],
+        components: dict[str, Component],
+        kept: dict[str, list[Attachment]],
+    ) -> None:
+        """Make the networks of ``containers`` and give each its addresses, the ones it had where that can be."""
+        names = {c.id: [n for n in components[c.name].networks if n not in ("host", "none")] for c in containers}
+        needed = sorted({name for own in names.values() for name in own})
+        if needed:
+            networks.ensure(needed)
+        for container in containers:
+            keep = kept.get(container.name) or [Attachment.from_dict(item) for item in container.attachments]
+            attachments = networks.allocate(container.id, names[container.id], keep)
+            container.attachments = [item.as_dict() for item in attachments]
+        state.networks = networks.recorded
+
+    def _new(self, stack: Stack, component: Component) -> Container:
+        image = self.image(component, stack.file)
+        exposes = [expose for expose in stack.exposes if expose.component == component.name]
+        container = Container(
+            self.options.container_id or new_id(),
+            component.name,
+            stack_file=stack.file or None,
+            spec=spec.encode(component),
+            config_digest=spec.digest(component, image.id, exposes),
+            image=component.image,
+            image_id=image.id,
+            created=now(),
+            exposes=[expose.as_dict() for expose in exposes],
+            stop_signal=component.stop_signal or image.config.stop_signal or "SIGTERM",
+            remove=self.options.forget,
+        )
+        if component.userns == "auto":
+            from containust.runtime.ranges import claim
+
+            container.id_base = claim(self.project.id, self.project.directory)
+        emit(self.project, "created", component.name, id=container.id, image=component.image)
+        return container
+
+    def unit(self, container: Container, component: Component) -> Unit:
+        """``container`` as a supervisor takes it."""
+        return Unit(container, component, lambda: self.job(container, component))
+
+    def job(self, container: Container, component: Component) -> Job:
+        """The order to start ``container``, rendered against the project's present state."""
+        image = self.image(component, container.stack_file)
+        state = load(self.project)
+        masks: list[bytes] = []
+        job = Job(
+            container,
+            component,
+            image.config,
+            lambda: open_root(self.store, image),
+            image.standard_targets,
+            lambda ref: self._look_up(component, ref, state, masks),
+        )
+        job.masks = masks
+        job.peers = peers(container, state)
+        job.offline = self.options.offline
+        if self.options.tty:
+            job.tty = True
+        if self.options.interactive:
+            job.stdio = (0, -1, -1)
+        return job
+
+    def _look_up(self, component: Component, ref: Ref, state: State, masks: list[bytes]) -> str:
+        if ref.kind == "secret":
+            value = self._secret(ref.name)
+            if value:
+                masks.append(os.fsencode(value))
+            return value
+        target = state.by_name(ref.name)
+        if target is None:
+            raise ContainustError("E002", f"{component.name}: {ref.name} is not deployed")
+        other = spec.decode(target.name, target.spec)
+        port = str(other.ports[0].number) if other.ports else ""
+        host = reach(component, other, state)
+        if ref.attribute == "host":
+            return host
+        if ref.attribute == "port":
+            return port
+        from containust.compose.resolver import protocol
+
+        return f"{protocol(other.image)}://{host}" + (f":{port}" if port else "")
+
+    def _secret(self, name: str) -> str:
+        from containust.compose.secrets import find_secret
+
+        return find_secret(name, self.project.directory, self.options.environ)
+
+    def _check_secrets(self, value: object) -> None:
+        if isinstance(value, tuple):
+            for part in value:
+                if isinstance(part, Ref) and part.kind == "secret":
+                    self._secret(part.name)
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    def networks(self, state: State) -> StackNetworks:
+        """The project's networks as recorded."""
+        return StackNetworks(self.project.id, state.networks, offline=self.options.offline)
+
+    def _publish(self) -> None:
+        """Put the project's rules in place for everything that is wanted to run: one transaction."""
+        state = load(self.project)
+        exposes: list[Expose] = []
+        addresses: dict[str, list[Attachment]] = {}
+        for container in state.containers.values():
+            if container.wanted == RUNNING and container.attachments:
+                addresses[container.name] = [Attachment.from_dict(item) for item in container.attachments]
+                exposes += [spec.decode_expose(item) for item in container.exposes]
+        if addresses:
+            self.networks(state).publish(exposes, addresses)
+
+    def reconnect(self, names: list[str]) -> list[Container]:
+        """Networks, addresses, ports and rules for stopped containers that are about to start again."""
+        with Update(self.project) as state:
+            containers = [container for container in state.containers.values() if container.name in names]
+            for container in containers:
+                container.become(CREATED)
+                container.wanted = RUNNING
+                container.error = None
+            components = {c.name: spec.decode(c.name, c.spec) for c in containers}
+            self._connect(state, self.networks(state), containers, components, {})
+        self._publish()
+        return containers
+
+    def reserve_ports(self, names: set[str]) -> None:
+        """Hold the published ports of ``names`` and of what runs. Raises ContainustError R011 when one is taken."""
+        state = load(self.project)
+        exposes = [
+            spec.decode_expose(item)
+            for container in state.containers.values()
+            if container.name in names
+            for item in container.exposes
+        ]
+        self._reserve(exposes)
+
+    def _reserve(self, exposes: list[Expose]) -> None:
+        if exposes:
+            from containust.runtime.network.ports import reserve
+
+            self._reservation = reserve(exposes, self.project.id)
+
+    def _tear_down_networks(self) -> None:
+        with Update(self.project) as state:
+            if state.networks and not any(alive(c) or c.state == CREATED for c in state.containers.values()):
+                self.networks(state).teardown()
+
+    # -- end ----------------------------------------------------------------------------------------------------
+
+    def _end(self, supervisor: Supervisor, names: list[str]) -> None:
+        """Stop units of ``supervisor`` and forget them."""
+        if names:
+            supervisor.stop(names)
+            supervisor.run(lambda: all(supervisor.units[name].settled for name in names))
+            for name in names:
+                del supervisor.units[name]
+
+    def erase(self, container: Container) -> None:
+        """Delete all that the project keeps of a stopped container but its record."""
+        self.backend.remove(container)
+        self.backend.remove_root(container)
+        for number in ("", ".1", ".2"):
+            try:
+                os.unlink(f"{self.backend.log_path(container)}{number}")
+            except FileNotFoundError:
+                pass
+        emit(self.project, "removed", container.name, id=container.id)
+
+    def _roll_back(self, supervisor: Supervisor, fresh: list[Container], restarted: list[Container]) -> None:
+        """Undo a start that failed: what it made is removed, what was there before stays."""
+        mine = [c.name for c in (*fresh, *restarted) if c.name in supervisor.units]
+        supervisor.waiting = []
+        supervisor.interrupted = max(1, supervisor.interrupted)
+        for name in mine:
+            unit = supervisor.units[name]
+            if unit.handle:
+                unit.stopping = True
+                self.backend.stop(unit.handle)
+        supervisor.run(lambda: all(supervisor.units[name].handle is None for name in mine))
+        with Update(self.project) as state:
+            for container in fresh:
+                state.containers.pop(container.id, None)
+                self.erase(container)
+        self._publish()
+        self._tear_down_networks()
+
+    def serve(self, supervisor: Supervisor, ownership: Ownership) -> None:
+        """Supervise until the last container has ended, then leave nothing behind. Returns early on a hand-over."""
+        try:
+            supervisor.run(lambda: not supervisor.live())
+            if supervisor.released:
+                supervisor.let_go()
+            else:
+                self.finish(supervisor)
+        finally:
+            self._release_ports()
+            ownership.release()
+
+    def finish(self, supervisor: Supervisor) -> None:
+        """After the last container: forget the `--rm` ones, take the networks down when nobody uses them."""
+        with Update(self.project) as state:
+            for unit in supervisor.units.values():
+                recorded = state.containers.get(unit.container.id)
+                if recorded and recorded.remove:
+                    del state.containers[recorded.id]
+                    self.erase(recorded)
+        self._tear_down_networks()
+
+    # -- recovery -----------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Clean up after processes that were killed: whatever belongs to no live container is removed.
+
+        Live containers without a supervisor stay as they are. Cheap when there is nothing to do.
+        """
+        state = load(self.project)
+        known = set(state.containers)
+        stale = [c for c in state.containers.values() if self._stale(c)]
+        strays = [
+            id for id in self.backend.list() if id not in known and not Ownership.held_by_any(self.project)
+        ]
+        if not stale and not strays:
+            return
+        with Update(self.project) as state:
+            for container in list(state.containers.values()):
+                if self._stale(container):
+                    self.backend.remove(container)
+                    if container.state == CREATED and not container.started:
+                        self.erase(container)
+                        del state.containers[container.id]
+                        continue
+                    if container.remove:
+                        self.erase(container)
+                        del state.containers[container.id]
+                        continue
+                    container.become(STOPPED if container.wanted == STOPPED else "failed")
+                    container.pid = container.start_ticks = None
+                    container.finished = now()
+                    container.health = None
+            for id in strays:
+                if id not in state.containers:
+                    stray = Container(id, id[:12])
+                    self.backend.remove(stray)
+                    self.backend.remove_root(stray)
+        self._tear_down_networks()
+
+    def _stale(self, container: Container) -> bool:
+        """Whether the record says more than is true, and nobody is there to correct it."""
+        if container.state == RUNNING and alive(container):
+            return False
+        if container.state not in (RUNNING, CREATED):
+            return False
+        return not Ownership.held(self.project, container.stack_file or container.id)
+
+
+def alive(container: Container) -> bool:
+    """Whether the recorded process is there now."""
+    return (
+        container.pid is not None
+        and container.boot_id == process.boot_id()
+        and process.start_ticks(container.pid) == container.start_ticks
+    )
+
+
+def new_id() -> str:
+    """A random UUID (version 4)."""
+    raw = bytearray(os.urandom(16))
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def peers(container: Container, state: State) -> dict[str, list[Attachment]]:
+    """The places of all other containers, by their names separated by spaces."""
+    places = {}
+    for other in state.containers.values():
+        if other.id != container.id and other.attachments:
+            hostname = other.spec.get("hostname")
+            names = other.name if not hostname or hostname == other.name else f"{other.name} {hostname}"
+            places[names] = [Attachment.from_dict(item) for item in other.attachments]
+    return places
+
+
+def reach(component: Component, other: Component, state: State) -> str:
+    """A name or address of ``other`` that works from ``component``."""
+    from_host = "host" in component.networks
+    if "host" in other.networks:
+        if from_host:
+            return "127.0.0.1"
+        own = state.by_name(component.name)
+        return str(own.attachments[0]["gateway"]) if own and own.attachments else "127.0.0.1"
+    target = state.by_name(other.name)
+    if from_host and target and target.attachments:
+        return str(target.attachments[0]["address"])
+    return other.name
+
+
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Poll a condition that another process brings about."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def _texts(component: Component) -> list[object]:
+    values: list[object] = [*component.env.values(), *(component.command or []), *(component.entrypoint or [])]
+    if component.healthcheck:
+        values += component.healthcheck.command
+    return values

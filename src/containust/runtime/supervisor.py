@@ -1,0 +1,548 @@
+"""The supervisor of a stack: one process, one loop over pidfds, FIFOs and timers.
+
+It starts containers as their dependencies come up, captures their output, probes their health, restarts what its
+policy says, and ends with the last container. It is no server: other commands act on the containers themselves and
+record what they want; the supervisor reads that when a container ends.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+import _signal
+
+from containust.common.errors import ContainustError
+from containust.runtime.events import emit
+from containust.runtime.state import CREATED, FAILED, RUNNING, STOPPED, Update, now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from containust.common.types import Component
+    from containust.runtime.backend.linux import LinuxBackend
+    from containust.runtime.container import Handle, Job
+    from containust.runtime.project import Project
+    from containust.runtime.state import Container
+
+BACKOFF_FIRST = 0.1
+BACKOFF_LAST = 30.0
+BACKOFF_RESET = 10.0
+PROBE_FIRST = 0.1
+FLUSH_PARTIAL = 0.1
+
+HANDOVER = _signal.SIGUSR1
+
+
+class Unit:
+    """One container under supervision."""
+
+    __slots__ = (
+        "backoff",
+        "component",
+        "container",
+        "failures",
+        "handle",
+        "job",
+        "probe",
+        "probe_interval",
+        "settled",
+        "signalled",
+        "since",
+        "stopping",
+        "timers",
+    )
+
+    def __init__(self, container: Container, component: Component, job: Callable[[], Job]) -> None:
+        self.container = container
+        self.component = component
+        self.job = job  # makes the order to start it, anew for each start
+        self.handle: Handle | None = None
+        self.since = 0.0  # monotonic time of the last start
+        self.backoff = BACKOFF_FIRST
+        self.failures = 0  # failed probes in a row
+        self.probe: Handle | None = None
+        self.probe_interval = PROBE_FIRST
+        self.stopping = False  # asked to stop
+        self.signalled = False  # its stop signal was sent
+        self.settled = False  # ended for good
+        self.timers: list[Timer] = []
+
+    @property
+    def name(self) -> str:
+        """The component's name."""
+        return self.container.name
+
+
+class Timer:
+    """A callback at a monotonic time."""
+
+    __slots__ = ("callback", "deadline")
+
+    def __init__(self, deadline: float, callback: Callable[[], None]) -> None:
+        self.deadline = deadline
+        self.callback = callback
+
+
+class Supervisor:
+    """Starts, watches and ends the containers of one stack (or one container of `run --image`)."""
+
+    def __init__(self, project: Project, backend: LinuxBackend) -> None:
+        self.project = project
+        self.backend = backend
+        self.units: dict[str, Unit] = {}
+        self.waiting: list[str] = []  # names whose dependencies are not up yet, in start order
+        self.failed: dict[str, Exception] = {}  # starts that failed, by name
+        self.echo: Callable[[str, bytes, bytes], None] | None = None
+        self.released = False  # another process has taken over
+        self.interrupted = 0  # how often the user asked to stop
+        self._poll = select.epoll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._timers: list[Timer] = []
+        self._changed: dict[str, Container] = {}
+        self._wake = -1
+
+    # -- loop ---------------------------------------------------------------------------------------------------
+
+    def handle_signals(self) -> None:
+        """Take SIGINT, SIGTERM, SIGHUP and the hand-over signal through the loop instead of an exception."""
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for signal in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, HANDOVER):
+            _signal.signal(signal, lambda number, frame: None)
+        self._wake = reader
+        self._watch(reader, self._signalled)
+
+    def _signalled(self) -> None:
+        for number in os.read(self._wake, 64):
+            if number == HANDOVER:
+                self.released = True
+            else:
+                self.interrupted += 1
+                if self.interrupted == 1:
+                    self.stop(self.units)
+                else:
+                    for unit in self.units.values():
+                        if unit.handle:
+                            self.backend.stop(unit.handle)
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Serve events until ``until()`` or a hand-over."""
+        self._record()
+        while not self.released and not until():
+            timeout = -1.0
+            if self._timers:
+                timeout = max(0.0, min(timer.deadline for timer in self._timers) - time.monotonic())
+            for fd, _ in self._poll.poll(timeout):
+                callback = self._callbacks.get(fd)
+                if callback:
+                    callback()
+            moment = time.monotonic()
+            due = [timer for timer in self._timers if timer.deadline <= moment]
+            if due:
+                self._timers = [timer for timer in self._timers if timer.deadline > moment]
+                for timer in due:
+                    timer.callback()
+            self._start_ready()
+            self._record()
+
+    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self._callbacks[fd] = callback
+        self._poll.register(fd, select.EPOLLIN)
+
+    def _forget(self, fd: int) -> None:
+        if self._callbacks.pop(fd, None):
+            self._poll.unregister(fd)
+
+    def _after(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer(time.monotonic() + seconds, callback)
+        self._timers.append(timer)
+        return timer
+
+    def _cancel(self, timers: list[Timer]) -> None:
+        if timers:
+            self._timers = [timer for timer in self._timers if timer not in timers]
+            timers.clear()
+
+    def _record(self) -> None:
+        """Write the containers that changed; what others have recorded as wanted is kept."""
+        if not self._changed:
+            return
+        with Update(self.project) as state:
+            for container in self._changed.values():
+                recorded = state.containers.get(container.id)
+                if recorded is not None:
+                    container.wanted = recorded.wanted
+                    container.remove = recorded.remove
+                    state.containers[container.id] = container
+        self._changed = {}
+
+    # -- starting -----------------------------------------------------------------------------------------------
+
+    def add(self, unit: Unit) -> None:
+        """Supervise ``unit``; it is started once its dependencies are up."""
+        self.units[unit.name] = unit
+        self.waiting.append(unit.name)
+
+    def adopt(self, unit: Unit) -> bool:
+        """Supervise a container that already runs; False when it has ended."""
+        handle = self.backend.adopt(unit.container)
+        if handle is None:
+            return False
+        self.units[unit.name] = unit
+        self._running(unit, handle)
+        return True
+
+    def start(self) -> None:
+        """Start all that can be, and serve events until every added unit is up, or one has failed."""
+        self._start_ready()
+        self.run(lambda: bool(self.failed) or self.interrupted > 0 or not self._pending())
+
+    def _pending(self) -> bool:
+        return bool(self.waiting) or any(
+            unit.component.healthcheck and unit.container.health == "starting" and not unit.settled
+            for unit in self.units.values()
+        )
+
+    def _start_ready(self) -> None:
+        while self.waiting and not self.failed and not self.interrupted:
+            ready = [name for name in self.waiting if self._satisfied(self.units[name])]
+            if self.failed or not ready:
+                return
+            self.waiting = [name for name in self.waiting if name not in ready]
+            self._launch([self.units[name] for name in ready])
+
+    def _satisfied(self, unit: Unit) -> bool:
+        for name in unit.component.depends_on:
+            dependency = self.units.get(name)
+            if dependency is None:
+                continue  # not ours: it was running before
+            if name in self.waiting:
+                return False
+            container = dependency.container
+            if container.state == RUNNING:
+                if dependency.component.healthcheck and container.health != "healthy":
+                    if container.health == "unhealthy":
+                        self._dependency_failed(unit, name, "is unhealthy")
+                    return False
+            elif container.state == FAILED:
+                self._dependency_failed(unit, name, f"ended with {ending(container)}")
+                return False
+            elif container.state != STOPPED:
+                return False
+        return True
+
+    def _dependency_failed(self, unit: Unit, name: str, what: str) -> None:
+        self.failed.setdefault(
+            unit.name,
+            ContainustError(
+                "R015", f"{unit.name} was not started: its dependency {name} {what}", f"see `ctst logs {name}`"
+            ),
+        )
+
+    def _launch(self, units: list[Unit]) -> None:
+        """Create and start containers together."""
+        handles: list[tuple[Unit, Handle]] = []
+        for unit in units:
+            try:
+                handles.append((unit, self.backend.create(unit.job())))
+            except ContainustError as error:
+                self._start_failed(unit, error)
+                for made, handle in handles:
+                    self.backend.discard(handle)  # type: ignore[attr-defined, unused-ignore]
+                    made.container.pid = None
+                return
+        errors = self.backend.start([handle for _, handle in handles])
+        for unit, handle in handles:
+            error = errors.get(unit.container.id)
+            if error:
+                self._start_failed(unit, error)
+            else:
+                unit.container.started = now()
+                unit.container.become(RUNNING)
+                self._running(unit, handle)
+                emit(self.project, "started", unit.name, id=unit.container.id)
+
+    def _start_failed(self, unit: Unit, error: Exception) -> None:
+        container = unit.container
+        container.pid = container.start_ticks = None
+        container.become(FAILED)
+        container.finished = now()
+        code = getattr(error, "code", "R004")
+        container.error = {"code": code, "message": getattr(error, "message", str(error))}
+        container.exit_code = getattr(error, "status", 1)
+        unit.settled = True
+        self._changed[container.id] = container
+        self.failed[unit.name] = error
+        emit(self.project, "died", unit.name, id=container.id, error=code)
+
+    def _running(self, unit: Unit, handle: Handle) -> None:
+        unit.handle = handle
+        unit.since = time.monotonic()
+        unit.stopping = unit.signalled = unit.settled = False
+        self._changed[unit.container.id] = unit.container
+        self._watch(handle.pidfd, lambda: self._ended(unit))
+        capture = handle.capture
+        if capture:
+            if self.echo:
+                name = unit.name
+                echo = self.echo
+                capture.echo = lambda stream, data: echo(name, stream, data)
+            for fd in capture.fds:
+                self._watch(fd, lambda fd=fd: self._output(unit, fd))  # type: ignore[misc]
+        if unit.component.healthcheck:
+            if not handle.adopted or unit.container.health is None:
+                unit.container.health = "starting"
+            unit.failures = 0
+            unit.probe_interval = PROBE_FIRST
+            unit.timers.append(self._after(0.01, lambda: self._probe(unit)))
+
+    def _output(self, unit: Unit, fd: int) -> None:
+        handle = unit.handle
+        if handle is None or handle.capture is None:
+            return
+        capture = handle.capture
+        if not capture.pump(fd):
+            self._forget(fd)
+            os.close(fd)
+            del capture.fds[fd]
+        elif capture.writer.pending():
+            self._after(FLUSH_PARTIAL, lambda: self._flush(capture))
+
+    @staticmethod
+    def _flush(capture: object) -> None:
+        from containust.runtime.logs import Capture
+
+        assert isinstance(capture, Capture)
+        if capture.fds:
+            capture.writer.flush()
+
+    # -- ending -------------------------------------------------------------------------------------------------
+
+    def _ended(self, unit: Unit) -> None:
+        handle = unit.handle
+        if handle is None:
+            return
+        container = unit.container
+        self._cancel(unit.timers)
+        self._forget(handle.pidfd)
+        status = self.backend.wait(handle)
+        os.close(handle.pidfd)
+        if unit.probe:
+            self._end_probe(unit)
+        if handle.capture:
+            for fd in handle.capture.fds:
+                self._forget(fd)
+            handle.capture.drain()
+        unit.handle = None
+        container.oom_killed = self.backend.oom_killed(container)
+        container.exit_code = container.signal = None
+        if status is not None:
+            code = os.waitstatus_to_exitcode(status)
+            container.signal = -code if code < 0 else None
+            container.exit_code = 128 - code if code < 0 else code
+        container.finished = now()
+        container.pid = container.start_ticks = None
+        self.backend.remove(container)
+        wanted = self._wanted(container)
+        asked = unit.stopping or wanted == STOPPED
+        container.become(STOPPED if asked or container.exit_code == 0 else FAILED)
+        container.health = None
+        if container.oom_killed:
+            emit(self.project, "oom", unit.name, id=container.id)
+        emit(
+            self.project,
+            "stopped" if asked else "died",
+            unit.name,
+            id=container.id,
+            exit_code=container.exit_code,
+            signal=container.signal,
+        )
+        self._changed[container.id] = container
+        if not asked and self._restarts(unit):
+            self._restart_later(unit)
+        else:
+            unit.settled = True
+
+    def _wanted(self, container: Container) -> str:
+        from containust.runtime.state import load
+
+        recorded = load(self.project).containers.get(container.id)
+        return recorded.wanted if recorded else STOPPED
+
+    def _restarts(self, unit: Unit) -> bool:
+        restart = unit.component.restart
+        if self.interrupted or restart.policy == "never":
+            return False
+        if restart.policy == "on-failure":
+            if unit.container.exit_code == 0:
+                return False
+            return restart.limit is None or unit.container.restarts < restart.limit
+        return True
+
+    def _restart_later(self, unit: Unit) -> None:
+        if time.monotonic() - unit.since >= BACKOFF_RESET:
+            unit.backoff = BACKOFF_FIRST
+        delay = unit.backoff
+        unit.backoff = min(unit.backoff * 2, BACKOFF_LAST)
+        unit.timers.append(self._after(delay, lambda: self._restart(unit)))
+
+    def _restart(self, unit: Unit) -> None:
+        unit.timers.clear()
+        if self._wanted(unit.container) == STOPPED:
+            unit.settled = True
+            return
+        container = unit.container
+        container.restarts += 1
+        container.become(CREATED)
+        try:
+            handle = self.backend.create(unit.job())
+            errors = self.backend.start([handle])
+        except ContainustError as error:
+            errors = {container.id: error}
+        if errors:
+            container.become(FAILED)
+            container.error = {"code": "R004", "message": str(errors[container.id])}
+            self._changed[container.id] = container
+            if self._restarts(unit):
+                self._restart_later(unit)
+            else:
+                unit.settled = True
+            return
+        container.started = now()
+        container.error = None
+        container.become(RUNNING)
+        self._running(unit, handle)
+        emit(self.project, "restarted", unit.name, id=container.id, restarts=container.restarts)
+
+    def live(self) -> bool:
+        """Whether anything is left to supervise."""
+        return bool(self.waiting) or any(not unit.settled for unit in self.units.values())
+
+    def let_go(self) -> None:
+        """Give every container up untouched: another process supervises from now on."""
+        self._record()
+        for unit in self.units.values():
+            if unit.handle and unit.handle.capture:
+                unit.handle.capture.writer.close()
+
+    # -- stopping -----------------------------------------------------------------------------------------------
+
+    def stop(self, names: Iterable[str]) -> None:
+        """Begin to stop units: dependents first, independent ones at the same time. Serve events to see it done."""
+        chosen = [self.units[name] for name in names]
+        self.waiting = [name for name in self.waiting if self.units[name] not in chosen]
+        for unit in chosen:
+            unit.stopping = True
+            if unit.handle is None:
+                self._cancel(unit.timers)
+                unit.settled = True
+        self._stop_next(chosen)
+
+    def _stop_next(self, units: list[Unit]) -> None:
+        alive = [unit for unit in units if unit.handle]
+        needed = {name for unit in alive for name in unit.component.depends_on}
+        again = False
+        for unit in alive:
+            assert unit.handle is not None
+            if unit.name in needed:
+                again = True
+            elif not unit.signalled:
+                unit.signalled = True
+                self._cancel(unit.timers)
+                self._signal_stop(unit, unit.handle)
+        if again:
+            self._after(0.005, lambda: self._stop_next(units))
+
+    def _signal_stop(self, unit: Unit, handle: Handle) -> None:
+        self.backend.signal(handle, signal_number(unit.container.stop_signal))
+        unit.timers.append(
+            self._after(unit.component.stop_timeout, lambda: self._kill(unit, handle))
+        )
+
+    def _kill(self, unit: Unit, handle: Handle) -> None:
+        if unit.handle is handle:
+            self.backend.stop(handle)
+
+    # -- health -------------------------------------------------------------------------------------------------
+
+    def _probe(self, unit: Unit) -> None:
+        check = unit.component.healthcheck
+        unit.timers.clear()
+        if unit.handle is None or check is None or unit.stopping:
+            return
+        job = unit.job()
+        job.argv = [item if isinstance(item, str) else "" for item in check.command]
+        job.capture = False
+        try:
+            unit.probe = self.backend.exec(unit.container, job)
+        except ContainustError:
+            self._probed(unit, False)
+            return
+        probe = unit.probe
+        self._watch(probe.pidfd, lambda: self._probe_ended(unit))
+        unit.timers.append(self._after(check.timeout, lambda: self.backend.stop(probe)))
+
+    def _probe_ended(self, unit: Unit) -> None:
+        self._cancel(unit.timers)
+        status = self._end_probe(unit)
+        self._probed(unit, status == 0)
+
+    def _end_probe(self, unit: Unit) -> int | None:
+        probe = unit.probe
+        assert probe is not None
+        unit.probe = None
+        self._forget(probe.pidfd)
+        status = self.backend.wait(probe)
+        os.close(probe.pidfd)
+        return status
+
+    def _probed(self, unit: Unit, success: bool) -> None:
+        check = unit.component.healthcheck
+        if check is None or unit.handle is None:
+            return
+        before = unit.container.health
+        if success:
+            unit.failures = 0
+            unit.container.health = "healthy"
+            wait = check.interval
+        else:
+            starting = time.monotonic() - unit.since < check.start_period
+            if not starting:
+                unit.failures += 1
+            if unit.failures >= check.retries:
+                unit.container.health = "unhealthy"
+            wait = check.interval
+            if unit.container.health == "starting":
+                wait = min(unit.probe_interval, check.interval)
+                unit.probe_interval = min(unit.probe_interval * 1.5, check.interval)
+        if unit.container.health != before:
+            emit(self.project, str(unit.container.health), unit.name, id=unit.container.id)
+            self._changed[unit.container.id] = unit.container
+        unit.timers.append(self._after(wait, lambda: self._probe(unit)))
+
+
+def ending(container: Container) -> str:
+    """How a container ended, in words."""
+    if container.oom_killed:
+        return "an out-of-memory kill"
+    if container.signal:
+        return f"signal {container.signal}"
+    if container.exit_code is None:
+        return "an unknown status"
+    return f"exit status {container.exit_code}"
+
+
+def signal_number(name: str) -> int:
+    """Number of a signal given as ``SIGTERM``, ``TERM`` or ``15``. Raises ContainustError R004."""
+    if name.isdigit():
+        return int(name)
+    full = name.upper() if name.upper().startswith("SIG") else f"SIG{name.upper()}"
+    if full.startswith("SIGRTMIN+"):
+        return 34 + int(full[9:])
+    number = getattr(_signal, full, None)
+    if number is None:
+        raise ContainustError("R004", f"there is no signal {name!r}", "`kill -l` lists them")
+    return int(number)
