@@ -14,7 +14,12 @@ from containust.image.limits import RATIO_FLOOR, Limits, exceeded
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import IO, Any
+    from typing import Any, Protocol
+
+    class Source(Protocol):
+        def read(self, count: int = -1, /) -> bytes: ...
+        def seek(self, position: int, /) -> object: ...
+
 
 READ = 1 << 20
 MAGICS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"))
@@ -31,7 +36,7 @@ def compression_of(head: bytes) -> str:
 
 
 def decompress(
-    source: IO[bytes], target: str, limits: Limits, each: Callable[[bytes], None] | None = None
+    source: Source, target: str, limits: Limits, each: Callable[[bytes], None] | None = None
 ) -> int:
     """Decompress ``source``, an open file at its beginning, into the new file ``target``; the bytes written.
 
@@ -85,7 +90,7 @@ def _damaged(kind: str, error: Exception) -> ContainustError:
     )
 
 
-def _pieces(kind: str, source: IO[bytes], consumed: list[int]) -> Iterator[bytes]:
+def _pieces(kind: str, source: Source, consumed: list[int]) -> Iterator[bytes]:
     if kind == "":
         while piece := source.read(READ):
             consumed[0] += len(piece)

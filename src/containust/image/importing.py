@@ -59,14 +59,13 @@ def import_image(
         )
     if live:
         return live_image(uri, reference)
-    key = reference_key(uri, include, base, live)
-    path = store.entry_path(uri, include, base, live)
+    key = reference_key(uri, include, base, distroless)
+    path = store.entry_path(key)
     restored = _restore(store, path, key)
     if restored is not None:
         return image_of(restored, uri)
-    patterns = [item for item in include if not (distroless and item == "distroless")]
     with Staging(store) as staging:
-        imported = _import(staging, reference, patterns, base, distroless, progress)
+        imported = _import(staging, reference, include, base, distroless, progress)
         image_id = staging.add_record(imported.root, imported.config.as_dict())
         entry = catalog_entry(store, key, uri, image_id, imported)
         staging.replace(path, canonical(entry))

@@ -12,7 +12,7 @@ from containust.image.tree import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from io import BufferedWriter
+    from typing import BinaryIO
 
 SMALL = 1 << 17
 
@@ -21,7 +21,7 @@ class Packer:
     """Writes members into a new tar file ``path``; :meth:`close` ends it."""
 
     def __init__(self, path: str) -> None:
-        self._file: BufferedWriter = open(path, "xb", buffering=1 << 20)
+        self._file: BinaryIO = open(path, "xb", buffering=1 << 20)
         self._links: dict[tuple[int, int], bytes] = {}
         self.size = 0
 

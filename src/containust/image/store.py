@@ -72,11 +72,20 @@ class ImageStore:
         self.offline = offline
 
     def find(
-        self, uri: str, include: Sequence[str] = (), base: str = ".", *, live: bool = False
+        self,
+        uri: str,
+        include: Sequence[str] = (),
+        base: str = ".",
+        *,
+        distroless: bool = False,
+        live: bool = False,
     ) -> Image | None:
         """The image of ``uri`` when it is imported and nothing it was made from has changed, else None."""
-        entry = read_entry(self.entry_path(uri, include, base, live))
-        if entry is None or entry["key"] != reference_key(uri, include, base, live):
+        if live:
+            return None
+        key = reference_key(uri, include, base, distroless)
+        entry = read_entry(self.entry_path(key))
+        if entry is None or entry["key"] != key:
             return None
         if not sources_unchanged(entry) or not self.layers_unchanged(entry):
             return None
@@ -97,19 +106,16 @@ class ImageStore:
         ``include`` belongs to host:// images, relative paths start at ``base``. Raises ContainustError I001 (there is
         no such source), I002 (it is not what its digest says), I003, I004 (it is unsafe or no archive), I005, I006.
         """
-        if distroless:
-            include = (*include, "distroless")
-        image = self.find(uri, include, base, live=live)
+        image = self.find(uri, include, base, distroless=distroless, live=live)
         if image is not None:
             return image
         from containust.image.importing import import_image
 
         return import_image(self, uri, include, base, distroless=distroless, live=live, progress=progress)
 
-    def entry_path(self, uri: str, include: Sequence[str] = (), base: str = ".", live: bool = False) -> str:
-        """Where the catalog keeps this reference."""
-        text = "\0".join(reference_key(uri, include, base, live))
-        return f"{self.directory}/catalog/{_name_of(text)}.json"
+    def entry_path(self, key: list[str]) -> str:
+        """Where the catalog keeps the reference with this key."""
+        return f"{self.directory}/catalog/{_name_of(chr(0).join(key))}.json"
 
     def layers_unchanged(self, entry: dict[str, Any]) -> bool:
         """Whether the stored files are those that were verified when they were written, by their stamps."""
@@ -125,11 +131,11 @@ class ImageStore:
         return True
 
 
-def reference_key(uri: str, include: Sequence[str], base: str, live: bool = False) -> list[str]:
+def reference_key(uri: str, include: Sequence[str], base: str, distroless: bool = False) -> list[str]:
     """What tells one reference from another: relative locations are bound to their directory."""
     location = uri.partition("://")[2]
     relative = location.startswith(".") or any(not path.startswith("/") for path in include)
-    return [uri, os.path.abspath(base) if relative else "", "live" if live else "", *include]
+    return [uri, os.path.abspath(base) if relative else "", "distroless" if distroless else "", *include]
 
 
 def sources_unchanged(entry: dict[str, Any]) -> bool:

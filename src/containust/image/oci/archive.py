@@ -215,7 +215,7 @@ def _read_manifest(files: Files, descriptor: dict[str, Any], what: str) -> Found
     ids = diff_ids(config, what)
     if len(ids) != len(blobs):
         raise invalid(what, f"has {len(blobs)} layers and {len(ids)} DiffIDs")
-    layers = []
+    layers: list[tuple[tuple[int, int, int], str, str | None]] = []
     for blob, diff_id in zip(blobs, ids, strict=True):
         digest = digest_of(blob["digest"], what)
         member = files.find(f"blobs/sha256/{digest}")
