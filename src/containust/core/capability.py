@@ -15,6 +15,7 @@ effective          M                   empty                         A
 inheritable        empty               empty                         A
 ambient            empty               empty                         A
 =================  ==================  ============================  =====================
+
 User 0 of the container gets M back at each execve because the kernel grants root what the bounding set
 leaves. For another user the second column is Docker's behaviour: execve clears what it had, and with
 ``no_new_privs`` no file capability brings it back. A composition that declares capabilities *and* a user
@@ -149,8 +150,7 @@ def apply(prepared: Prepared, uid: int) -> None:
     keep = uid != 0 and prepared.ambient != 0
     if keep:
         prctl(PR_SET_KEEPCAPS, 1)
-    # The raw call: the libc's wrapper asks every thread it believes to exist, and this may be a bare clone3
-    # child.
+    # The raw call: the libc's wrapper asks every thread it knows, and this may be a bare clone3 child.
     check(syscall(_NR_SETRESUID, uid, uid, uid), "setresuid", uid)
     if keep:
         check(syscall(NR_capset, prepared.header, prepared.data_ambient), "capset")

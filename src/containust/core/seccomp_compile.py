@@ -74,8 +74,8 @@ def compile(profile: dict[str, Any], machine: str, capabilities: int = 0, path: 
     """The BPF program of ``profile`` for ``machine`` (``"x86_64"`` or ``"aarch64"``), 8 bytes an instruction.
 
     ``capabilities`` decides Docker's ``includes`` and ``excludes``. ``path`` is the profile's name in errors:
-    E006 for a wrong action, operator or architecture, for something only another runtime can do, for a rule that
-    forbids a call nobody knows, or for a program above the kernel's 4096 instructions.
+    E006 for a wrong action, operator or architecture, for something only another runtime can do, for a rule
+    that forbids a call nobody knows, or for a program above the kernel's 4096 instructions.
     """
     if profile.get("listenerPath") or profile.get("listenerMetadata"):
         _wrong(path, "listenerPath: there is no agent to notify")

@@ -119,8 +119,8 @@ GATED: dict[str, str] = {
     "DAC_READ_SEARCH": "open_by_handle_at",
     "PERFMON": "perf_event_open",
     "SYS_ADMIN": "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick mount mount_setattr"
-    " move_mount open_tree open_tree_attr perf_event_open pivot_root quotactl quotactl_fd setdomainname sethostname"
-    " setns syslog umount umount2 unshare",
+    " move_mount open_tree open_tree_attr perf_event_open pivot_root quotactl quotactl_fd setdomainname"
+    " sethostname setns syslog umount umount2 unshare",
     "SYS_BOOT": "reboot",
     "SYS_CHROOT": "chroot",
     "SYS_MODULE": "delete_module finit_module init_module",
