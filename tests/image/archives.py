@@ -48,7 +48,15 @@ def raw(**fields: bytes) -> bytes:
         **fields,
     }
     widths = (("name", 100), ("mode", 8), ("uid", 8), ("gid", 8), ("size", 12), ("mtime", 12))
-    tail = (("type", 1), ("link", 100), ("magic", 8), ("owners", 64), ("major", 8), ("minor", 8), ("prefix", 155))
+    tail = (
+        ("type", 1),
+        ("link", 100),
+        ("magic", 8),
+        ("owners", 64),
+        ("major", 8),
+        ("minor", 8),
+        ("prefix", 155),
+    )
     before = b"".join(values[name].ljust(width, b"\0") for name, width in widths)
     after = b"".join(values[name].ljust(width, b"\0") for name, width in tail) + bytes(12)
     checksum = values.get("checksum", b"%06o\0 " % (sum(before) + 8 * 32 + sum(after)))
@@ -71,7 +79,9 @@ def sha(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def docker_archive(layers: list[bytes], config: dict[str, object] | None = None, names: tuple[str, ...] = ()) -> bytes:
+def docker_archive(
+    layers: list[bytes], config: dict[str, object] | None = None, names: tuple[str, ...] = ()
+) -> bytes:
     """What ``docker save`` would write for these layers."""
     document = json.dumps(
         {
@@ -91,7 +101,7 @@ def docker_archive(layers: list[bytes], config: dict[str, object] | None = None,
 
 
 def oci_layout(
-    layers: list[bytes], config: dict[str, object] | None = None, name: str = "latest", **changes: object
+    contents: list[bytes], config: dict[str, object] | None = None, name: str = "latest", **changes: object
 ) -> dict[str, bytes]:
     """The files of an OCI layout; ``changes`` replace keys of the manifest."""
     document = json.dumps(
@@ -99,7 +109,7 @@ def oci_layout(
             "architecture": "amd64",
             "os": "linux",
             "config": config or {},
-            "rootfs": {"type": "layers", "diff_ids": [sha(layer) for layer in layers]},
+            "rootfs": {"type": "layers", "diff_ids": [sha(layer) for layer in contents]},
         }
     ).encode()
     kind = "application/vnd.oci.image"
@@ -109,7 +119,8 @@ def oci_layout(
             "mediaType": f"{kind}.manifest.v1+json",
             "config": {"mediaType": f"{kind}.config.v1+json", "digest": sha(document), "size": len(document)},
             "layers": [
-                {"mediaType": f"{kind}.layer.v1.tar", "digest": sha(layer), "size": len(layer)} for layer in layers
+                {"mediaType": f"{kind}.layer.v1.tar", "digest": sha(layer), "size": len(layer)}
+                for layer in contents
             ],
             **changes,
         }
@@ -128,7 +139,7 @@ def oci_layout(
         }
     ).encode()
     files = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": index}
-    for data in (document, manifest, *layers):
+    for data in (document, manifest, *contents):
         files[f"blobs/sha256/{sha(data)[7:]}"] = data
     return files
 

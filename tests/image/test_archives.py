@@ -70,7 +70,9 @@ def make_tree(root: Path, count: int = 60) -> None:
     for number in range(count):
         directory = root / f"data/{number % 7}"
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"file-{number:05}").write_bytes(generator.randbytes(generator.choice([0, 1, 511, 512, 513, 9000])))
+        (directory / f"file-{number:05}").write_bytes(
+            generator.randbytes(generator.choice([0, 1, 511, 512, 513, 9000]))
+        )
     os.utime(root / "empty", ns=(0, -1_500_000_000))
     os.chmod(root / "data", 0o1777)
 
@@ -133,7 +135,10 @@ def test_every_compression_gives_the_same_image(store: ImageStore, tmp_path: Pat
         "zstd, two frames": zstd.compress(plain[:4096]) + zstd.compress(plain[4096:]),
         "zstd, skippable frame": b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + zstd.compress(plain),
     }
-    ids = {name: import_bytes(store, data, f"{number}.tar").id for number, (name, data) in enumerate(forms.items())}
+    ids = {
+        name: import_bytes(store, data, f"{number}.tar").id
+        for number, (name, data) in enumerate(forms.items())
+    }
     assert len(set(ids.values())) == 1, ids
     assert len(os.listdir(f"{store.directory}/layers")) == 1
 
@@ -157,7 +162,9 @@ def test_layers_merge_with_whiteouts_and_opaque_directories(
     upper = tar(
         member("etc/new", b"new"),
         member("etc/.wh.gone"),
-        member("opaque/fresh", b"fresh"),  # before the opaque marker of its own layer, which must not touch it
+        member(
+            "opaque/fresh", b"fresh"
+        ),  # before the opaque marker of its own layer, which must not touch it
         member("opaque/.wh..wh..opq"),
         member("replaced", b"now a file"),
         member("lib/added.so", b"added"),  # through the lower layer's link
@@ -178,7 +185,13 @@ def test_layers_merge_with_whiteouts_and_opaque_directories(
 
 def test_a_whiteout_leaves_its_own_layer_alone(store: ImageStore, opened: Callable[[Image], str]) -> None:
     base = tar(member("a/", kind=DIRECTORY), member("a/old", b"old"), member("f", b"old"))
-    upper = tar(member("a/", kind=DIRECTORY), member("a/new", b"new"), member(".wh.a"), member("f", b"new"), member(".wh.f"))
+    upper = tar(
+        member("a/", kind=DIRECTORY),
+        member("a/new", b"new"),
+        member(".wh.a"),
+        member("f", b"new"),
+        member(".wh.f"),
+    )
     root = opened(import_bytes(store, docker_archive([base, upper])))
     assert os.listdir(f"{root}/a") == ["new"]
     assert Path(f"{root}/f").read_bytes() == b"new"
@@ -193,7 +206,9 @@ def test_overlay_whiteouts_count_as_whiteouts(store: ImageStore, opened: Callabl
 
 
 def test_an_image_of_130_layers_mounts(store: ImageStore, rung: str, opened: Callable[[Image], str]) -> None:
-    layers = [tar(member(f"file-{number}", b"%d" % number), member("last", b"%d" % number)) for number in range(130)]
+    layers = [
+        tar(member(f"file-{number}", b"%d" % number), member("last", b"%d" % number)) for number in range(130)
+    ]
     root = opened(import_bytes(store, docker_archive(layers)))
     assert Path(f"{root}/last").read_bytes() == b"129"
     assert all(Path(f"{root}/file-{number}").read_bytes() == b"%d" % number for number in range(130))
@@ -215,8 +230,17 @@ def test_the_configuration_of_an_image_is_honoured(store: ImageStore, tmp_path: 
     layer = tar(member("bin/sh", b"x", mode=0o755))
     for number, data in enumerate((docker_archive([layer], config), tar_of(oci_layout([layer], config)))):
         found = import_bytes(store, data, f"{number}.tar").config
-        assert (found.entrypoint, found.command, found.env) == (["/entry"], ["serve", "--fast"], ["A=1", "PATH=/opt/bin"])
-        assert (found.workdir, found.user, found.stop_signal, found.volumes) == ("/srv", "www:33", "SIGQUIT", ["/data"])
+        assert (found.entrypoint, found.command, found.env) == (
+            ["/entry"],
+            ["serve", "--fast"],
+            ["A=1", "PATH=/opt/bin"],
+        )
+        assert (found.workdir, found.user, found.stop_signal, found.volumes) == (
+            "/srv",
+            "www:33",
+            "SIGQUIT",
+            ["/data"],
+        )
         assert [(port.number, port.protocol) for port in found.exposed_ports] == [(53, "udp"), (80, "tcp")]
         assert found.healthcheck is not None
         assert found.healthcheck.command == ["/bin/sh", "-c", "true"]
@@ -251,8 +275,13 @@ def test_an_oci_layout_is_read_as_a_directory_and_as_an_archive(store: ImageStor
     assert import_bytes(store, tar_of(files)).id == first.id
 
 
-def test_standard_targets_that_are_links_are_left_and_told(store: ImageStore, opened: Callable[[Image], str]) -> None:
-    image = import_bytes(store, tar(member("var/run", kind=SYMLINK, target="/run"), member("tmp", kind=SYMLINK, target="var/tmp")))
+def test_standard_targets_that_are_links_are_left_and_told(
+    store: ImageStore, opened: Callable[[Image], str]
+) -> None:
+    image = import_bytes(
+        store,
+        tar(member("var/run", kind=SYMLINK, target="/run"), member("tmp", kind=SYMLINK, target="var/tmp")),
+    )
     assert not image.standard_targets
     assert os.readlink(f"{opened(image)}/tmp") == "var/tmp"
     plain = import_bytes(store, tar(member("f")), "plain.tar")
@@ -263,7 +292,9 @@ def test_standard_targets_that_are_links_are_left_and_told(store: ImageStore, op
     assert all(os.path.isfile(f"{root}/{path}") for path in STANDARD_FILES)
 
 
-def test_hard_links_and_fifos_and_large_ids(store: ImageStore, rung: str, opened: Callable[[Image], str]) -> None:
+def test_hard_links_and_fifos_and_large_ids(
+    store: ImageStore, rung: str, opened: Callable[[Image], str]
+) -> None:
     image = import_bytes(
         store,
         tar(
@@ -297,6 +328,6 @@ def test_several_images_in_one_archive_are_told(store: ImageStore, tmp_path: Pat
         manifest = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]
     manifest.append({**manifest[0], "RepoTags": ["two:2"]})
     with pytest.raises(ContainustError) as error:
-        import_bytes(store, one[: -1024] + tar(member("manifest.json", json.dumps(manifest).encode())))
+        import_bytes(store, one[:-1024] + tar(member("manifest.json", json.dumps(manifest).encode())))
     assert error.value.code == "I004"
     assert "one:1, two:2" in error.value.message

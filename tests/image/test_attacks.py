@@ -68,7 +68,17 @@ def refused(store: ImageStore, data: bytes, *codes: str) -> ContainustError:
 
 @pytest.mark.parametrize(
     "name",
-    ["../victim", "a/../../victim", "./../victim", "/../victim", "..", "a/..", "//../victim", "x" * 256, "a/" * 2500 + "b"],
+    [
+        "../victim",
+        "a/../../victim",
+        "./../victim",
+        "/../victim",
+        "..",
+        "a/..",
+        "//../victim",
+        "x" * 256,
+        "a/" * 2500 + "b",
+    ],
 )
 def test_a1_paths_that_leave_the_image_are_refused(
     store: ImageStore, surroundings: Callable[[], object], name: str
@@ -78,9 +88,15 @@ def test_a1_paths_that_leave_the_image_are_refused(
     assert surroundings() == before
 
 
-@pytest.mark.parametrize("name", ["/victim", "//victim", "./victim", "C:\\victim", "a/./victim", "victim\n\x1b[31m"])
+@pytest.mark.parametrize(
+    "name", ["/victim", "//victim", "./victim", "C:\\victim", "a/./victim", "victim\n\x1b[31m"]
+)
 def test_a1_absolute_and_odd_paths_stay_inside(
-    store: ImageStore, rung: str, surroundings: Callable[[], object], opened: Callable[[Image], str], name: str
+    store: ImageStore,
+    rung: str,
+    surroundings: Callable[[], object],
+    opened: Callable[[Image], str],
+    name: str,
 ) -> None:
     before = surroundings()
     root = opened(import_bytes(store, tar(member(name, PAYLOAD))))
@@ -89,7 +105,11 @@ def test_a1_absolute_and_odd_paths_stay_inside(
 
 
 def test_a2_writing_through_a_symbolic_link_stays_inside(
-    store: ImageStore, rung: str, surroundings: Callable[[], object], opened: Callable[[Image], str], tmp_path: Path
+    store: ImageStore,
+    rung: str,
+    surroundings: Callable[[], object],
+    opened: Callable[[Image], str],
+    tmp_path: Path,
 ) -> None:
     before = surroundings()
     for target in (f"{tmp_path}", "../" * 20 + str(tmp_path), "/proc/self/cwd", "/proc/self/root/tmp"):
@@ -105,7 +125,11 @@ def test_a2_writing_through_a_symbolic_link_stays_inside(
 
 
 def test_a2_a_file_never_writes_through_a_link_of_its_own_name(
-    store: ImageStore, rung: str, surroundings: Callable[[], object], opened: Callable[[Image], str], tmp_path: Path
+    store: ImageStore,
+    rung: str,
+    surroundings: Callable[[], object],
+    opened: Callable[[Image], str],
+    tmp_path: Path,
 ) -> None:
     before = surroundings()
     data = tar(member("f", kind=SYMLINK, target=f"{tmp_path}/victim"), member("f", PAYLOAD))
@@ -117,7 +141,11 @@ def test_a2_a_file_never_writes_through_a_link_of_its_own_name(
 def test_a2_loops_of_links_end(store: ImageStore) -> None:
     refused(
         store,
-        tar(member("a", kind=SYMLINK, target="b"), member("b", kind=SYMLINK, target="a"), member("a/f", PAYLOAD)),
+        tar(
+            member("a", kind=SYMLINK, target="b"),
+            member("b", kind=SYMLINK, target="a"),
+            member("a/f", PAYLOAD),
+        ),
     )
 
 
@@ -131,7 +159,11 @@ def test_a3_hard_links_out_of_the_image_are_refused(
 
 
 def test_a3_a_hard_link_to_a_link_writes_nothing_through_it(
-    store: ImageStore, rung: str, surroundings: Callable[[], object], opened: Callable[[Image], str], tmp_path: Path
+    store: ImageStore,
+    rung: str,
+    surroundings: Callable[[], object],
+    opened: Callable[[Image], str],
+    tmp_path: Path,
 ) -> None:
     before = surroundings()
     data = tar(
@@ -214,7 +246,9 @@ def test_a6_modes_and_capabilities_are_kept_and_overlay_attributes_are_not(
 def test_a7_bombs_stop_at_their_limits(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTAINUST_IMAGE_MAX_SIZE", str(1 << 20))
     assert "CONTAINUST_IMAGE_MAX_SIZE" in refused(store, tar(member("big", bytes(2 << 20)))).help[0]
-    refused(store, gzip.compress(bytes(2 << 30 if os.environ.get("CONTAINUST_FULL") else 1 << 21)), "I003", "I004")
+    refused(
+        store, gzip.compress(bytes(2 << 30 if os.environ.get("CONTAINUST_FULL") else 1 << 21)), "I003", "I004"
+    )
     monkeypatch.delenv("CONTAINUST_IMAGE_MAX_SIZE")
     monkeypatch.setattr("containust.image.decompress.RATIO_FLOOR", 1 << 20)
     monkeypatch.setenv("CONTAINUST_IMAGE_MAX_RATIO", "100")
@@ -272,7 +306,13 @@ def test_a8_deep_directories_and_names_that_differ_in_case(
     store: ImageStore, rung: str, opened: Callable[[Image], str]
 ) -> None:
     path = "/".join(["d" * 100] * 38)
-    data = tar(member(path + "/leaf", PAYLOAD), member("Name", b"1"), member("name", b"2"), member("é", b"3"), member("é", b"4"))
+    data = tar(
+        member(path + "/leaf", PAYLOAD),
+        member("Name", b"1"),
+        member("name", b"2"),
+        member("é", b"3"),
+        member("é", b"4"),
+    )
     root = opened(import_bytes(store, data))
     assert len(os.listdir(root)) >= 5
     fd = os.open(root, os.O_RDONLY)
@@ -310,7 +350,11 @@ def test_a9_pax_records_are_checked_after_they_apply(
 def test_a9_a_pax_size_counts_for_what_follows(store: ImageStore) -> None:
     refused(store, tar(pax({"size": b"1000000"}), member("f", PAYLOAD)), "I004")
     refused(store, tar(pax({"path": b"a"}) + b"garbage" * 100), "I004")
-    refused(store, tar(raw(name=b"pax", type=b"x", size=b"%011o\0" % 11) + b"99 path=a\n\0".ljust(512, b"\0")), "I004")
+    refused(
+        store,
+        tar(raw(name=b"pax", type=b"x", size=b"%011o\0" % 11) + b"99 path=a\n\0".ljust(512, b"\0")),
+        "I004",
+    )
 
 
 def test_a9_links_by_pax_stay_inside(store: ImageStore, surroundings: Callable[[], object]) -> None:
@@ -365,8 +409,12 @@ def test_a11_a_diff_id_that_lies_is_refused(store: ImageStore) -> None:
 
 def test_a11_an_index_that_contains_itself_ends(store: ImageStore) -> None:
     good = oci_layout([tar(member("f"))])
-    inner = json.dumps({"schemaVersion": 2, "manifests": [{"digest": "sha256:" + "0" * 64, "size": 1}]}).encode()
-    index = json.dumps({"schemaVersion": 2, "manifests": [{"digest": sha(inner), "size": len(inner)}]}).encode()
+    inner = json.dumps(
+        {"schemaVersion": 2, "manifests": [{"digest": "sha256:" + "0" * 64, "size": 1}]}
+    ).encode()
+    index = json.dumps(
+        {"schemaVersion": 2, "manifests": [{"digest": sha(inner), "size": len(inner)}]}
+    ).encode()
     refused(store, tar_of({**good, "index.json": index, f"blobs/sha256/{sha(inner)[7:]}": inner}), "I004")
 
 
@@ -374,9 +422,15 @@ def test_a11_another_platform_is_not_taken(store: ImageStore) -> None:
     good = oci_layout([tar(member("f"))])
     index = json.loads(good["index.json"])
     platform = {"os": "linux", "architecture": "s390x"}
-    inner = json.dumps({"schemaVersion": 2, "manifests": [{**index["manifests"][0], "platform": platform}]}).encode()
-    outer = json.dumps({"schemaVersion": 2, "manifests": [{"digest": sha(inner), "size": len(inner)}]}).encode()
-    error = refused(store, tar_of({**good, "index.json": outer, f"blobs/sha256/{sha(inner)[7:]}": inner}), "I001")
+    inner = json.dumps(
+        {"schemaVersion": 2, "manifests": [{**index["manifests"][0], "platform": platform}]}
+    ).encode()
+    outer = json.dumps(
+        {"schemaVersion": 2, "manifests": [{"digest": sha(inner), "size": len(inner)}]}
+    ).encode()
+    error = refused(
+        store, tar_of({**good, "index.json": outer, f"blobs/sha256/{sha(inner)[7:]}": inner}), "I001"
+    )
     assert "s390x" in error.help[0]
 
 
@@ -417,11 +471,22 @@ def test_a14_documents_with_two_meanings_or_no_end_are_refused() -> None:
 
 def test_a14_a_configuration_of_wrong_types_is_refused(store: ImageStore) -> None:
     layer = tar(member("f"))
-    for config in ({"Env": "A=1"}, {"Cmd": [1]}, {"Entrypoint": {"a": 1}}, {"User": 5}, {"Volumes": ["/"]}, {"Cmd": ["a\0b"]}):
+    for config in (
+        {"Env": "A=1"},
+        {"Cmd": [1]},
+        {"Entrypoint": {"a": 1}},
+        {"User": 5},
+        {"Volumes": ["/"]},
+        {"Cmd": ["a\0b"]},
+    ):
         refused(store, docker_archive([layer], dict(config)), "I004")
 
 
-@settings(max_examples=2000 if os.environ.get("CONTAINUST_FULL") else 150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=2000 if os.environ.get("CONTAINUST_FULL") else 150,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(st.data())
 def test_any_damage_to_an_archive_is_an_error_of_ours_or_harmless(data: st.DataObject) -> None:
     blob = bytearray(

@@ -7,6 +7,7 @@ a symbolic link, every file is created anew.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from containust.core.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
@@ -32,11 +33,11 @@ def extract_root(store: ImageStore, image: Image) -> str:
         raise missing(
             f"the store has lost the root of {image.reference}", "import it again with `ctst build`"
         )
-    layers = [Layer(layer["digest"][7:], layer["size"], layer["chunks"][7:]) for layer in manifest["layers"]]
+    layers = [Layer(layer["digest"][7:], layer["size"], b"") for layer in manifest["layers"]]
     tree = build_tree(store, layers)
     tree.add_standard_targets()
     with Staging(store) as staging:
-        files = [f"{store.directory}/{layer.path}" for layer in layers]
+        files = [layer.file(store) for layer in layers]
         extra = expand_sparse(tree, files, staging.path)
         if extra is not None:
             files.append(f"{staging.path}/extra.bin")
@@ -137,6 +138,11 @@ def _describe(fd: int, node: Node) -> None:
     """Owner, attributes, mode and times, in the order in which one does not undo another."""
     os.fchown(fd, node.uid, node.gid)
     for name, value in (node.xattrs or {}).items():
-        os.setxattr(fd, name, value)
+        try:
+            os.setxattr(fd, name, value)
+        except OSError as error:
+            # An attribute that this file system does not take is lost here; EROFS keeps any.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
     os.fchmod(fd, node.mode & 0o7777)
     os.utime(fd, ns=(node.mtime, node.mtime))

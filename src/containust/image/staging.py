@@ -25,19 +25,27 @@ PARTS = ("layers", "roots", "records", "catalog", "staging")
 
 
 class Layer:
-    """A layer in the store: ``digest`` is the SHA-256 of its tar in hexadecimal, ``chunks`` that of its chunks.bin."""
+    """A layer: ``digest`` is the SHA-256 of its tar in hexadecimal, ``chunks`` the digests of its chunks.
 
-    __slots__ = ("chunks", "digest", "size")
+    ``staged`` is where its tar lies while it is not in the store yet, else empty.
+    """
 
-    def __init__(self, digest: str, size: int, chunks: str) -> None:
+    __slots__ = ("chunks", "digest", "size", "staged")
+
+    def __init__(self, digest: str, size: int, chunks: bytes, staged: str = "") -> None:
         self.digest = digest
         self.size = size
         self.chunks = chunks
+        self.staged = staged
 
     @property
     def path(self) -> str:
         """The layer's file, relative to the store."""
         return f"layers/{self.digest}/layer.tar"
+
+    def file(self, store: ImageStore) -> str:
+        """The layer's file as it can be opened now."""
+        return self.staged or f"{store.directory}/{self.path}"
 
 
 class Staging:
@@ -71,28 +79,28 @@ class Staging:
         if isinstance(error, OSError) and error.filename is None:
             raise storage_error(error, self.store.directory) from error
 
-    def add_layer(self, tar: str, digest: str | None = None, chunks: bytes | None = None) -> Layer:
-        """Move the finished tar file ``tar`` of this staging directory into the store.
+    def stage_layer(self, tar: str, expected: str | None = None, what: str = "") -> Layer:
+        """The finished tar file ``tar`` of this staging directory as a layer, to be stored with the root over it.
 
-        ``digest`` and ``chunks`` are given by who computed them while writing.
+        ``expected`` is a digest ``sha256:<hex>`` that it must have: I002 naming ``what`` otherwise.
         """
-        if digest is None or chunks is None:
-            digest, chunks = digests(tar)
-        from hashlib import sha256
+        digest, chunks = digests(tar)
+        check_digest(expected, f"sha256:{digest}", what)
+        return Layer(digest, os.path.getsize(tar), chunks, tar)
 
-        layer = Layer(digest, os.path.getsize(tar), sha256(chunks).hexdigest())
-        target = f"{self.store.directory}/layers/{digest}"
-        if not os.path.isdir(target):
-            directory = f"{self.path}/layer-{digest}"
+    def _store_layer(self, layer: Layer) -> None:
+        target = f"{self.store.directory}/layers/{layer.digest}"
+        if layer.staged and not os.path.isdir(target):
+            directory = f"{self.path}/layer-{layer.digest}"
             os.mkdir(directory, 0o755)
-            os.rename(tar, f"{directory}/layer.tar")
+            os.rename(layer.staged, f"{directory}/layer.tar")
             seal(f"{directory}/layer.tar")
-            write_file(f"{directory}/chunks.bin", chunks)
+            write_file(f"{directory}/chunks.bin", layer.chunks)
             self._publish(directory, target)
-        return layer
+        layer.staged = ""
 
     def add_root(self, tree: Tree, layers: list[Layer]) -> tuple[str, dict[str, Any]]:
-        """Write the merged root over ``layers``; its name in the store and what the image record says of it."""
+        """Store ``layers`` and the merged root over them; its name in the store and what the image record says of it."""
         from hashlib import sha256
 
         from containust.image import erofs
@@ -101,7 +109,7 @@ class Staging:
         directory = f"{self.path}/root-{os.urandom(4).hex()}"
         os.mkdir(directory, 0o755)
         sizes = [layer.size for layer in layers]
-        extra = expand_sparse(tree, [f"{self.store.directory}/{layer.path}" for layer in layers], directory)
+        extra = expand_sparse(tree, [layer.file(self.store) for layer in layers], directory)
         if extra is not None:
             sizes.append(extra[1])
         identity = sha256("\n".join(layer.digest for layer in layers).encode()).digest()
@@ -109,7 +117,11 @@ class Staging:
         manifest = {
             "schema": 1,
             "layers": [
-                {"digest": f"sha256:{layer.digest}", "size": layer.size, "chunks": f"sha256:{layer.chunks}"}
+                {
+                    "digest": f"sha256:{layer.digest}",
+                    "size": layer.size,
+                    "chunks": f"sha256:{sha256(layer.chunks).hexdigest()}",
+                }
                 for layer in layers
             ],
             "metadata": {"digest": f"sha256:{sha256(metadata).hexdigest()}", "size": len(metadata)},
@@ -119,6 +131,8 @@ class Staging:
         }
         text = canonical(manifest)
         name = sha256(text).hexdigest()
+        for layer in layers:
+            self._store_layer(layer)
         target = f"{self.store.directory}/roots/{name}"
         if not os.path.isdir(target):
             write_file(f"{directory}/meta.erofs", metadata)
@@ -155,6 +169,16 @@ class Staging:
             if not os.path.isdir(target):  # else another process was quicker, with the same content
                 raise
         sync_directory(os.path.dirname(target))
+
+
+def check_digest(expected: str | None, found: str, what: str) -> None:
+    """Raise I002 when ``expected`` is given and is not ``found``."""
+    if expected is not None and expected != found:
+        raise ContainustError(
+            "I002",
+            f"{what} has the digest {found}, not {expected}",
+            "someone changed it, or the pin is of another version; nothing of it was used",
+        )
 
 
 def sweep(directory: str) -> None:

@@ -51,7 +51,13 @@ _TYPES = {
     b"6": S_IFIFO,
 }
 # Extended attributes that mean the same on every host. Those of overlayfs would redirect lookups in a lower directory.
-KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_", "trusted.")
+KEPT_XATTRS = (
+    "user.",
+    "security.capability",
+    "system.posix_acl_access",
+    "system.posix_acl_default",
+    "trusted.",
+)
 DROPPED_XATTRS = ("trusted.overlay.", "user.overlay.", "trusted.SGI_")
 
 
@@ -169,7 +175,7 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
             segments, apparent, content = _gnu_sparse(header, data, position, path)
         if segments is None or kind == b"S":
             position_after = content + (length + BLOCK - 1) // BLOCK * BLOCK
-        if content + length > end:
+        if content + length > end or (length and position_after > end):
             raise damaged(position, f"the archive ends within {show(path)!r}")
         if owner > ID_MAX or group > ID_MAX:
             raise unsafe(path, "has an owner beyond 2^32 - 2")

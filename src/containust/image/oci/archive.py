@@ -127,7 +127,7 @@ class Files:
         """A small blob, verified. Raises I002 when it is not what its digest says."""
         from hashlib import sha256
 
-        from containust.image.layers import check_digest
+        from containust.image.staging import check_digest
 
         hexadecimal = digest_of(descriptor.get("digest"), what)
         data = self.read(f"blobs/sha256/{hexadecimal}", what)

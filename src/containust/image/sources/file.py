@@ -58,9 +58,9 @@ def import_directory(
     for path, s in found:
         if S_ISDIR(s.st_mode) and os.lstat(path).st_ctime_ns != s.st_ctime_ns:
             raise changed(path)
-    from containust.image.layers import add_tar, build_tree
+    from containust.image.layers import build_tree
 
-    layer = add_tar(staging, f"{staging.path}/layer.tar", expected=reference.digest)
+    layer = staging.stage_layer(f"{staging.path}/layer.tar", reference.digest, reference.location)
     tree = build_tree(staging.store, [layer])
     config = ImageConfig(env=[DEFAULT_PATH], command=default_command(directory))
     if distroless:

@@ -12,7 +12,7 @@ import os
 from containust.common.types import ImageConfig
 from containust.image.distroless import Collection
 from containust.image.importing import DEFAULT_PATH, Imported, settle
-from containust.image.layers import add_tar, build_tree
+from containust.image.layers import build_tree
 from containust.image.store import missing
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ def import_programs(staging: Staging, programs: Sequence[str], include: Sequence
     settle(max((s.st_ctime_ns for s in collection.sources.values()), default=0))
     path = f"{staging.path}/layer.tar"
     collection.write(path)
-    layer = add_tar(staging, path)
+    layer = staging.stage_layer(path)
     root, facts = staging.add_root(build_tree(staging.store, [layer]), [layer])
     return Imported(root, facts, ImageConfig(command=[programs[0]], env=[DEFAULT_PATH]), collection.sources)
 

@@ -9,11 +9,11 @@ from containust.common.errors import ContainustError
 from containust.common.types import ImageConfig
 from containust.image.decompress import compression_of, decompress
 from containust.image.importing import DEFAULT_PATH, Imported, settle
-from containust.image.layers import build_tree, check_digest
+from containust.image.layers import build_tree
 from containust.image.limits import Limits
 from containust.image.oci.archive import Files, Found, Region, is_archive, read_archive
 from containust.image.pack import changed, unreadable
-from containust.image.staging import Layer, Staging, digests
+from containust.image.staging import Layer, Staging, check_digest, digests
 from containust.image.store import missing
 from containust.image.tar_index import scan
 from containust.image.tree import Tree, components, show
@@ -104,9 +104,9 @@ def _import_open(
         files = Files.of_tar(plain_fd, entries) if _may_be_archive(entries) else None
         if files is not None and is_archive(files):
             return [(_import_found(staging, found, path), found.names) for found in read_archive(files, path)]
-        layer = _store_plain(staging, plain_fd, plain_path, digest)
         tree = Tree()
         tree.add_layer(entries, 0)
+        layer = _plain_layer(staging, plain_fd, plain_path, digest)
         shell = tree.find([b"bin", b"sh"])
         config = ImageConfig(env=[DEFAULT_PATH], command=["/bin/sh"] if shell is not None else [])
         root, facts = staging.add_root(tree, [layer])
@@ -132,17 +132,14 @@ def _may_be_archive(entries: list[Entry]) -> bool:
     return any(components(entry.path) in ([b"manifest.json"], [b"index.json"]) for entry in entries)
 
 
-def _store_plain(staging: Staging, fd: int, path: str, known: tuple[str, bytes] | None) -> Layer:
-    """A root file system's tar into the store; it is copied first when it is the user's file."""
+def _plain_layer(staging: Staging, fd: int, path: str, known: tuple[str, bytes] | None) -> Layer:
+    """A root file system's tar as a layer; it is copied first when it is the user's file and not stored yet."""
+    size = os.fstat(fd).st_size
     digest, chunks = known or digests(path or f"/proc/self/fd/{fd}")
-    if not path:
+    if not path and not os.path.isdir(f"{staging.store.directory}/layers/{digest}"):
         path = f"{staging.path}/archive.tar"
-        if os.path.isdir(f"{staging.store.directory}/layers/{digest}"):
-            from hashlib import sha256
-
-            return Layer(digest, os.fstat(fd).st_size, sha256(chunks).hexdigest())
         copy_file(fd, path)
-    return staging.add_layer(path, digest, chunks)
+    return Layer(digest, size, chunks, path)
 
 
 def copy_file(fd: int, target: str) -> None:
@@ -181,14 +178,14 @@ def _import_layout(staging: Staging, path: str) -> list[tuple[Imported, list[str
 def _import_found(staging: Staging, found: Found, what: str) -> Imported:
     """Store the layers of one image of an archive and merge them."""
     layers = [
-        store_blob(staging, Region(*member), diff_id, blob, what) for member, diff_id, blob in found.layers
+        stage_blob(staging, Region(*member), diff_id, blob, what) for member, diff_id, blob in found.layers
     ]
     root, facts = staging.add_root(build_tree(staging.store, layers), layers)
     return Imported(root, facts, found.config, {})
 
 
-def store_blob(staging: Staging, region: Region, diff_id: str, blob: str | None, what: str) -> Layer:
-    """Store one layer, compressed or not, that must have ``diff_id`` and, as it is, the digest ``blob``."""
+def stage_blob(staging: Staging, region: Region, diff_id: str, blob: str | None, what: str) -> Layer:
+    """Stage one layer, compressed or not, that must have ``diff_id`` and, as it is, the digest ``blob``."""
     stored = stored_layer(staging, diff_id)
     if stored is not None:
         return stored
@@ -202,9 +199,7 @@ def store_blob(staging: Staging, region: Region, diff_id: str, blob: str | None,
     if blob is not None:
         region.finish()
         check_digest(f"sha256:{blob}", f"sha256:{whole.hexdigest()}", f"{what}: layer")
-    digest, chunks = digests(path)
-    check_digest(f"sha256:{diff_id}", f"sha256:{digest}", f"{what}: content of a layer")
-    return staging.add_layer(path, digest, chunks)
+    return staging.stage_layer(path, f"sha256:{diff_id}", f"{what}: content of a layer")
 
 
 def stored_layer(staging: Staging, digest: str) -> Layer | None:
@@ -216,6 +211,4 @@ def stored_layer(staging: Staging, digest: str) -> Layer | None:
             chunks = file.read()
     except OSError:
         return None
-    from hashlib import sha256
-
-    return Layer(digest, size, sha256(chunks).hexdigest())
+    return Layer(digest, size, chunks)
