@@ -1,0 +1,1 @@
+"""Networks of a project: bridges, addresses, published ports, names."""

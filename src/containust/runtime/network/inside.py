@@ -1,0 +1,60 @@
+"""The container's own end: loopback, addresses and routes, set up inside its new network namespace.
+
+Split in two, because the second half runs between fork and exec: :func:`prepare` builds the bytes beforehand,
+:func:`configure` only sends them. The interfaces themselves are there already, made from outside.
+"""
+
+from __future__ import annotations
+
+from containust.core import rtnetlink as rt
+from containust.core.netlink import NETLINK_ROUTE, Connection
+from containust.runtime.network.addresses import pack_address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from containust.runtime.network.attachment import Attachment
+
+LOOPBACK_INDEX = 1
+# Above what a kernel with tunnel modules puts into every new namespace by itself.
+FIRST_INDEX = 16
+
+# For the caller to write under /proc/sys as root of the container, best effort: no routes from whoever
+# claims to be a
+# router, and ping without raw sockets for every group of the container.
+SETTINGS = (
+    ("net/ipv6/conf/all/accept_ra", "0"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv4/ping_group_range", "0 65535"),
+)
+
+
+def prepare(attachments: Sequence[Attachment]) -> list[bytes]:
+    """The requests for :func:`configure`; the first attachment's gateway is the default route."""
+    messages = [rt.link_up(LOOPBACK_INDEX)]
+    for position, one in enumerate(attachments):
+        index = FIRST_INDEX + position
+        messages.append(rt.link_up(index))
+        messages.append(rt.new_address(index, pack_address(one.address), one.prefix))
+        if one.address6 and one.prefix6:
+            messages.append(rt.new_address(index, pack_address(one.address6), one.prefix6))
+    if attachments:
+        messages.append(rt.default_route(FIRST_INDEX, pack_address(attachments[0].gateway)))
+        if attachments[0].gateway6:
+            messages.append(rt.default_route(FIRST_INDEX, pack_address(attachments[0].gateway6)))
+    return messages
+
+
+def configure(prepared: Sequence[bytes]) -> None:
+    """Configure the calling process's network namespace; NetlinkError (an OSError) if the kernel refuses."""
+    connection = Connection(NETLINK_ROUTE)
+    try:
+        connection.execute(prepared, "network of the container")
+    finally:
+        connection.close()
+
+
+def configure_inside(attachments: Sequence[Attachment]) -> None:
+    """:func:`prepare` and :func:`configure` in one."""
+    configure(prepare(attachments))

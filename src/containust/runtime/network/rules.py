@@ -1,0 +1,293 @@
+"""A project's nf_tables table, built whole from what should hold.
+
+The same batch makes the table if it is missing and replaces it if it is there, so applying it twice, or after
+a
+crash at any point, ends in the same rules. Everything a container sends passes:
+
+``guard`` (before connection tracking): nothing from our bridges is for the host's loopback or for link-local
+addresses,
+the cloud metadata service among them.
+``publish`` (destination NAT for what comes in and for what the host itself sends): published ports.
+``forward``: within a network everything; into our networks only answers and published ports; between networks
+and
+projects nothing; out of the host anything, or nothing with ``offline``.
+``input``: containers may not talk to the host beyond neighbour discovery and ping.
+``leave`` (source NAT): the outside sees the host's address.
+
+A verdict of "accept" here does not overrule another table, as one "drop" anywhere is final: the host's own
+``forward``
+policy applies to published ports and to what containers send.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+
+from containust.core import nftables as nf
+from containust.runtime.network.addresses import pack_address, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from containust.common.types import Expose
+    from containust.runtime.network.attachment import Attachment
+
+BRIDGE_PREFIX = "ctb"
+TABLE_PREFIX = "containust-"
+
+PROTOCOLS = {"tcp": 6, "udp": 17}
+_ICMP, _ICMPV6 = 1, 58
+_RTN_LOCAL = pack("=I", 2)
+_V4, _V6 = bytes((nf.NFPROTO_IPV4,)), bytes((nf.NFPROTO_IPV6,))
+
+# The four maps of published ports: an exact host address, or any address of the host.
+MAPS = {
+    "published4": ((nf.TYPE_IPV4, nf.TYPE_PROTO, nf.TYPE_SERVICE), (nf.TYPE_IPV4, nf.TYPE_SERVICE)),
+    "published6": ((nf.TYPE_IPV6, nf.TYPE_PROTO, nf.TYPE_SERVICE), (nf.TYPE_IPV6, nf.TYPE_SERVICE)),
+    "open4": ((nf.TYPE_PROTO, nf.TYPE_SERVICE), (nf.TYPE_IPV4, nf.TYPE_SERVICE)),
+    "open6": ((nf.TYPE_PROTO, nf.TYPE_SERVICE), (nf.TYPE_IPV6, nf.TYPE_SERVICE)),
+}
+
+
+def table_name(project: str) -> str:
+    """The project's table."""
+    return TABLE_PREFIX + project
+
+
+def host_addresses(address: str, ipv6: bool) -> list[str]:
+    """The host addresses that an EXPOSE address stands for, ``0.0.0.0`` and ``::`` being all of a family.
+
+    The loopback default is ``localhost`` in both families, as programs try ``::1`` first; ``::`` is both
+    families, as
+    it is for a listening socket.
+    """
+    address = address.strip("[]")
+    if address in ("127.0.0.1", "localhost"):
+        return ["127.0.0.1", "::1"] if ipv6 else ["127.0.0.1"]
+    if address == "::":
+        return ["0.0.0.0", "::"] if ipv6 else ["0.0.0.0"]
+    return [address]
+
+
+def published(
+    exposes: Iterable[Expose], attachments: Mapping[str, list[Attachment]]
+) -> dict[str, list[tuple[bytes, bytes]]]:
+    """The elements of :data:`MAPS` for the exposed ports of the components that have an address."""
+    maps: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in MAPS}
+    for expose in exposes:
+        if not attachments.get(expose.component):
+            continue
+        target = attachments[expose.component][0]
+        service = _padded(PROTOCOLS[expose.protocol].to_bytes(1, "big"))
+        service += _padded(expose.host_port.to_bytes(2, "big"))
+        port = _padded(expose.container_port.to_bytes(2, "big"))
+        for host in host_addresses(expose.address, target.address6 is not None):
+            packed = pack_address(host)
+            inside = target.address6 if len(packed) == 16 else target.address
+            if inside is None:
+                continue
+            family = 6 if len(packed) == 16 else 4
+            exact = any(packed)
+            key = (packed if exact else b"") + service
+            maps[f"published{family}" if exact else f"open{family}"].append(
+                (key, pack_address(inside) + port)
+            )
+    return maps
+
+
+def build(
+    project: str,
+    networks: Mapping[str, Mapping[str, Any]],
+    maps: Mapping[str, list[tuple[bytes, bytes]]],
+    *,
+    offline: bool,
+) -> list[bytes]:
+    """The messages of one transaction that leaves exactly the table for these networks and published
+    ports."""
+    table = table_name(project)
+    ours = bridge_pattern(project)
+    messages = [nf.table(table), nf.delete_table(table), nf.table(table)]
+    rule = _Rules(table, messages)
+
+    used = {name: number for number, name in enumerate(MAPS, 1) if maps.get(name)}
+    for name, number in used.items():
+        messages.append(nf.new_map(table, name, number, *MAPS[name]))
+        messages += nf.set_elements(table, name, number, maps[name])
+
+    messages.append(nf.base_chain(table, "guard", "filter", nf.NF_INET_PRE_ROUTING, -300))
+    rule("guard", _iif(ours), *_ip(16, b"\x7f"), nf.verdict(nf.DROP))
+    rule("guard", _iif(ours), *_ip(16, b"\xa9\xfe"), nf.counter(), nf.verdict(nf.DROP))
+    rule("guard", _iif(ours), *_ip6(24, pack_address("fd00:ec2::254")), nf.counter(), nf.verdict(nf.DROP))
+    for network in networks.values():
+        # Seen here only where br_netfilter hands bridged frames to these hooks: keep their cost down.
+        subnet = parse(network["subnet"])
+        rule(
+            "guard",
+            _iif(network["bridge"], exact=True),
+            *_in_subnet(12, subnet.packed(0), subnet.prefix),
+            *_in_subnet(16, subnet.packed(0), subnet.prefix),
+            nf.payload(nf.PAYLOAD_NETWORK, 16, 4),
+            nf.compare(subnet.packed(1), nf.NEQ),
+            nf.notrack(),
+        )
+
+    if used:
+        _publish(table, messages, rule, used)
+
+    messages.append(nf.base_chain(table, "forward", "filter", nf.NF_INET_FORWARD, 0))
+    messages.append(nf.chain(table, "out"))
+    messages.append(nf.chain(table, "in"))
+    for network in networks.values():
+        name = network["bridge"]
+        rule("forward", _iif(name, exact=True), _oif(name, exact=True), nf.verdict(nf.ACCEPT))
+    rule("forward", _iif(ours), nf.verdict(nf.JUMP, "out"))
+    rule("forward", _oif(ours), nf.verdict(nf.JUMP, "in"))
+    for chain in ("out", "in"):
+        rule(chain, *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED), nf.verdict(nf.RETURN))
+        rule(chain, *_ct(nf.CT_STATUS, nf.CT_STATUS_DNAT), nf.verdict(nf.RETURN))
+    rule("out", _oif(BRIDGE_PREFIX), nf.counter(), nf.reject())
+    if offline:
+        rule("out", nf.counter(), nf.reject())
+    rule("in", nf.counter(), nf.verdict(nf.DROP))
+
+    messages.append(nf.base_chain(table, "input", "filter", nf.NF_INET_LOCAL_IN, 0))
+    messages.append(nf.chain(table, "host"))
+    rule("input", _iif(ours), nf.verdict(nf.JUMP, "host"))
+    rule("host", *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED), nf.verdict(nf.RETURN))
+    rule("host", *_family(_V4), *_icmp(_ICMP, 8), nf.verdict(nf.RETURN))
+    for kind in (
+        128,
+        135,
+        136,
+    ):  # echo request, neighbour solicitation and advertisement; no router advertisement
+        rule("host", *_family(_V6), *_icmp(_ICMPV6, kind), nf.verdict(nf.RETURN))
+    rule("host", nf.counter(), nf.reject())
+
+    messages.append(nf.base_chain(table, "leave", "nat", nf.NF_INET_POST_ROUTING, 100))
+    rule("leave", _oif(ours), *_ip(12, b"\x7f"), nf.masquerade())
+    rule("leave", _oif(ours), *_ip6(8, pack_address("::1")), nf.masquerade())
+    for network in networks.values():
+        for text, offset, family in ((network["subnet"], 12, _V4), (network.get("subnet6"), 8, _V6)):
+            if not text:
+                continue
+            subnet = parse(text)
+            ours_source = _in_subnet(offset, subnet.packed(0), subnet.prefix, family)
+            # Out of the host; and from a container to a published port of its own network, where the answer
+            # would
+            # otherwise go straight back, past the translation.
+            rule("leave", *ours_source, _oif(BRIDGE_PREFIX, operation=nf.NEQ), nf.masquerade())
+            rule(
+                "leave",
+                *ours_source,
+                _oif(network["bridge"], exact=True),
+                *_ct(nf.CT_STATUS, nf.CT_STATUS_DNAT),
+                nf.masquerade(),
+            )
+    return messages
+
+
+def _publish(table: str, messages: list[bytes], rule: _Rules, used: Mapping[str, int]) -> None:
+    """The chains that translate published ports: for packets that come in, and for the host's own."""
+    messages.append(nf.chain(table, "publish"))
+    for name, number in used.items():
+        family = nf.NFPROTO_IPV6 if name.endswith("6") else nf.NFPROTO_IPV4
+        wide = 4 if family == nf.NFPROTO_IPV6 else 1  # 4-byte registers of an address
+        load = []
+        register = 8
+        if name.startswith("published"):
+            offset = 24 if family == nf.NFPROTO_IPV6 else 16
+            load.append(nf.payload(nf.PAYLOAD_NETWORK, offset, 4 * wide, 1))
+            register += wide
+        load.append(nf.meta(nf.META_L4PROTO, 1 if register == 8 else register))
+        load.append(nf.payload(nf.PAYLOAD_TRANSPORT, 2, 2, register + 1))
+        rule(
+            "publish",
+            *_family(bytes((family,))),
+            *load,
+            nf.lookup(name, number, 1, 1),
+            nf.dnat(family, 1, 8 + wide),
+        )
+    messages.append(nf.base_chain(table, "arrive", "nat", nf.NF_INET_PRE_ROUTING, -100))
+    # A neighbour on the wire can send to 127.0.0.1; translating it would publish to it what is for this
+    # host alone.
+    rule("arrive", *_ip(16, b"\x7f"), nf.verdict(nf.RETURN))
+    rule("arrive", nf.fib_daddr_type(), nf.compare(_RTN_LOCAL), nf.verdict(nf.JUMP, "publish"))
+    messages.append(nf.base_chain(table, "output", "nat", nf.NF_INET_LOCAL_OUT, -100))
+    rule("output", nf.fib_daddr_type(), nf.compare(_RTN_LOCAL), nf.verdict(nf.JUMP, "publish"))
+
+
+def bridge_pattern(project: str) -> str:
+    """What the names of the project's bridges begin with."""
+    return BRIDGE_PREFIX + project[:7]
+
+
+class _Rules:
+    """Appends rules of one table to a list of messages."""
+
+    __slots__ = ("messages", "table")
+
+    def __init__(self, table: str, messages: list[bytes]) -> None:
+        self.table = table
+        self.messages = messages
+
+    def __call__(self, chain: str, *expressions: bytes) -> None:
+        self.messages.append(nf.rule(self.table, chain, *expressions))
+
+
+def _padded(value: bytes) -> bytes:
+    """A part of a concatenation, which fills whole registers."""
+    return value + bytes(-len(value) & 3)
+
+
+def _iif(name: str, *, exact: bool = False, operation: int = nf.EQ) -> bytes:
+    return nf.meta(nf.META_IIFNAME) + nf.compare(_interface(name, exact), operation)
+
+
+def _oif(name: str, *, exact: bool = False, operation: int = nf.EQ) -> bytes:
+    return nf.meta(nf.META_OIFNAME) + nf.compare(_interface(name, exact), operation)
+
+
+def _interface(name: str, exact: bool) -> bytes:
+    """The bytes of an interface name to compare: all sixteen, or the beginning that the pattern gives."""
+    return name.encode().ljust(16, b"\0") if exact else name.encode()
+
+
+def _family(family: bytes) -> tuple[bytes, bytes]:
+    return nf.meta(nf.META_NFPROTO), nf.compare(family)
+
+
+def _ip(offset: int, value: bytes) -> tuple[bytes, ...]:
+    """IPv4, and the address at ``offset`` of the header begins with ``value``."""
+    return (*_family(_V4), nf.payload(nf.PAYLOAD_NETWORK, offset, len(value)), nf.compare(value))
+
+
+def _ip6(offset: int, value: bytes) -> tuple[bytes, ...]:
+    return (*_family(_V6), nf.payload(nf.PAYLOAD_NETWORK, offset, len(value)), nf.compare(value))
+
+
+def _in_subnet(offset: int, base: bytes, prefix: int, family: bytes = _V4) -> tuple[bytes, ...]:
+    """The address at ``offset`` of the header is in a subnet."""
+    length = len(base)
+    mask = ((1 << prefix) - 1 << (length * 8 - prefix)).to_bytes(length, "big")
+    return (
+        *_family(family),
+        nf.payload(nf.PAYLOAD_NETWORK, offset, length),
+        nf.masked(mask),
+        nf.compare(base),
+    )
+
+
+def _ct(key: int, bits: int) -> tuple[bytes, ...]:
+    """Any of ``bits`` is set in a property of the connection."""
+    return nf.ct(key), nf.masked(pack("=I", bits)), nf.compare(bytes(4), nf.NEQ)
+
+
+def _icmp(protocol: int, kind: int) -> tuple[bytes, ...]:
+    return (
+        nf.meta(nf.META_L4PROTO),
+        nf.compare(bytes((protocol,))),
+        nf.payload(nf.PAYLOAD_TRANSPORT, 0, 1),
+        nf.compare(bytes((kind,))),
+    )
