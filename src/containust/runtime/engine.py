@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from containust.common.types import Component, Expose, Stack
     from containust.image.store import Image
     from containust.runtime.network.ports import Reservation
+    from containust.runtime.plan import Step
     from containust.runtime.project import Project
     from containust.runtime.state import State
 
@@ -98,13 +99,18 @@ class Engine:
             )
         return self._images[component.name]
 
-    def plan(self, stack: Stack, state: State | None = None) -> list[plan.Step]:
+    def changes(self, stack: Stack, state: State | None = None) -> list[Step]:
         """What :meth:`up` would do. Imports nothing and writes nothing."""
         base = os.path.dirname(stack.file)
 
         def image_id(component: Component) -> str | None:
-            include = (*component.include, "distroless") if component.distroless else component.include
-            image = self.store.find(component.image, include, base, live=component.live)
+            image = self.store.find(
+                component.image,
+                component.include,
+                base,
+                distroless=component.distroless,
+                live=component.live,
+            )
             return image.id if image else None
 
         return plan.compute(
@@ -120,7 +126,7 @@ class Engine:
 
     def up(
         self, stack: Stack, unit: str, echo: Callable[[str, bytes, bytes], None] | None = None
-    ) -> tuple[Supervisor, Ownership, list[plan.Step]]:
+    ) -> tuple[Supervisor, Ownership, list[Step]]:
         """Make reality match ``stack``; returns the supervisor with everything up, or rolls back and raises.
 
         ``unit`` names what is supervised together: the stack's file or one container's id. The caller goes on with
@@ -159,10 +165,10 @@ class Engine:
             self._reservation.close()
             self._reservation = None
 
-    def _apply(self, supervisor: Supervisor, stack: Stack) -> list[plan.Step]:
+    def _apply(self, supervisor: Supervisor, stack: Stack) -> list[Step]:
         self.recover()
         state = load(self.project)
-        steps = self.plan(stack, state)
+        steps = self.changes(stack, state)
         actions = {step.name: step.action for step in steps}
         self._reserve(
             [expose for expose in stack.exposes if actions.get(expose.component, plan.REMOVE) != plan.REMOVE]
@@ -172,9 +178,7 @@ class Engine:
             component = stack.components.get(container.name) or spec.decode(container.name, container.spec)
             if alive(container):
                 supervisor.adopt(self.unit(container, component))
-        gone = [
-            name for name, action in actions.items() if action in (plan.REMOVE, plan.RECREATE)
-        ]
+        gone = [name for name, action in actions.items() if action in (plan.REMOVE, plan.RECREATE)]
         self._end(supervisor, [name for name in gone if name in supervisor.units])
         fresh, started = self._record(stack, state, actions)
         try:
@@ -227,7 +231,9 @@ class Engine:
         kept: dict[str, list[Attachment]],
     ) -> None:
         """Make the networks of ``containers`` and give each its addresses, the ones it had where that can be."""
-        names = {c.id: [n for n in components[c.name].networks if n not in ("host", "none")] for c in containers}
+        names = {
+            c.id: [n for n in components[c.name].networks if n not in ("host", "none")] for c in containers
+        }
         needed = sorted({name for own in names.values() for name in own})
         if needed:
             networks.ensure(needed)
@@ -386,7 +392,7 @@ class Engine:
         self.backend.remove_root(container)
         for number in ("", ".1", ".2"):
             try:
-                os.unlink(f"{self.backend.log_path(container)}{number}")
+                os.unlink(f"{self.backend.logs(container)}{number}")
             except FileNotFoundError:
                 pass
         emit(self.project, "removed", container.name, id=container.id)
@@ -532,7 +538,11 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
 
 
 def _texts(component: Component) -> list[object]:
-    values: list[object] = [*component.env.values(), *(component.command or []), *(component.entrypoint or [])]
+    values: list[object] = [
+        *component.env.values(),
+        *(component.command or []),
+        *(component.entrypoint or []),
+    ]
     if component.healthcheck:
         values += component.healthcheck.command
     return values
