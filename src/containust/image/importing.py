@@ -171,6 +171,12 @@ def _restore(store: ImageStore, path: str, key: list[str]) -> dict[str, Any] | N
     return entry
 
 
+def find_live(uri: str, base: str) -> Image | None:
+    """The live image of ``uri``, None when its directory is not there."""
+    reference = parse_reference(uri).absolute(base)
+    return live_image(uri, reference) if os.path.isdir(reference.location) else None
+
+
 def live_image(uri: str, reference: Reference) -> Image:
     """A ``file://`` directory used as it is: nothing is stored, and nothing vouches for its content."""
     directory = reference.location

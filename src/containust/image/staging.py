@@ -55,11 +55,17 @@ class Staging:
         self.store = store
         self.path = ""
         self._lock = -1
+        self._shared = -1
 
     def __enter__(self) -> Staging:
         try:
             for part in PARTS:
                 os.makedirs(f"{self.store.directory}/{part}", mode=0o700, exist_ok=True)
+            # Shared by all imports: a prune waits for them, since their layers belong to no image yet.
+            self._shared = os.open(
+                f"{self.store.directory}/staging", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            )
+            fcntl.flock(self._shared, fcntl.LOCK_SH)
             sweep(self.store.directory)
             self.path = f"{self.store.directory}/staging/{os.getpid()}-{os.urandom(6).hex()}"
             os.mkdir(self.path, 0o700)
@@ -76,6 +82,7 @@ class Staging:
 
         rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+        os.close(self._shared)
         if isinstance(error, OSError) and error.filename is None:
             raise storage_error(error, self.store.directory) from error
 

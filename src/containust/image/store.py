@@ -82,7 +82,9 @@ class ImageStore:
     ) -> Image | None:
         """The image of ``uri`` when it is imported and nothing it was made from has changed, else None."""
         if live:
-            return None
+            from containust.image.importing import find_live
+
+            return find_live(uri, base)
         key = reference_key(uri, include, base, distroless)
         entry = read_entry(self.entry_path(key))
         if entry is None or entry["key"] != key:
