@@ -96,7 +96,7 @@ def measure(
                 }
                 rows.append(row)
                 print(
-                    f"{name:8} beside {count - runs:4}: start {statistics.median(times):6.1f} ms; watching takes "
+                    f"{name:8} beside {count - runs:4}: start {statistics.median(times):6.1f} ms; memory "
                     f"{resident / 1024:.1f} MiB RSS, {proportional / 1024:.1f} MiB PSS for {count}",
                     flush=True,
                 )

@@ -1,8 +1,8 @@
 """Landlock: a second wall behind the capability sets and the seccomp filter (landlock(7)).
 
-A domain that this module makes denies three things to the program, its children, and everything they
-execute, even with every capability: making device nodes, changing any mount, and reaching abstract unix sockets outside (for a
-container that shares the host's network, where containerd's was once reached this way, CVE-2020-15257).
+A domain that this module makes denies three things to the program and everything it executes, even with every
+capability: making device nodes, changing any mount, and reaching abstract unix sockets outside (for a container
+that shares the host's network, where containerd's was once reached this way, CVE-2020-15257).
 
 Its price: a process that joins a container is in a domain of its own, so it cannot trace the container's first
 processes. A container with SYS_PTRACE or SYS_ADMIN declared should go without.
@@ -32,8 +32,8 @@ def abi() -> int:
 def prepare(version: int, scoped: int = 0) -> int:
     """Descriptor of a ruleset for :func:`apply`, or -1 where Landlock is too old (below 2, Linux 5.19).
 
-    ``version`` is :func:`abi`'s. ``scoped`` is SCOPE_ABSTRACT_UNIX_SOCKET or 0; before version 6 (Linux 6.12) it
-    is left out. Runs before the fork; the descriptor is closed on exec.
+    ``version`` is :func:`abi`'s. ``scoped`` is SCOPE_ABSTRACT_UNIX_SOCKET or 0; before version 6 (Linux 6.12)
+    it is left out. Runs before the fork; the descriptor is closed on exec.
     """
     if version < 2:
         # Version 1 cannot allow renames between directories, which programs need.
