@@ -1,0 +1,213 @@
+"""A merged Compose project as the text of a ``.ctst`` file."""
+
+from __future__ import annotations
+
+import os
+
+from containust.common.errors import ContainustError
+from containust.compose.convert import Conversion
+from containust.compose.convert import fields as f
+from containust.compose.convert.reader import Item, Project, Variable, as_list, resolve, split
+from containust.compose.formatter import format_source
+from containust.compose.lexer import is_name
+from containust.compose.tree import KEYWORDS, NAMESPACES, Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+SILENT = ("version",)  # Compose ignores it itself
+NETWORK_DEFAULT = "default"
+
+
+class Writer:
+    """Collects warnings and lines; one :class:`containust.compose.convert.fields.Service` a service."""
+
+    def __init__(self, paths: list[str], environ: Mapping[str, str], profiles: list[str]) -> None:
+        self.warnings: list[str] = []
+        self.project = Project(paths, environ, self.warn)
+        self.lookup = self.project.lookup
+        self.environ = environ
+        self.profiles = set(profiles) | set(filter(None, environ.get("COMPOSE_PROFILES", "").split(",")))
+        self.names: dict[str, str] = {}
+        self.root: dict[str, Item] = self.project.root.value
+
+    def warn(self, item: Item, why: str) -> None:
+        line = f"{os.path.relpath(item.file, self.project.directory)}:{item.line}: {why}"
+        if line not in self.warnings:
+            self.warnings.append(line)
+
+    # Strings
+
+    def parts(self, item: Item) -> list[str | Variable]:
+        return split(as_text(item.value), lambda why: self.warn(item, why), self.lookup)
+
+    def plain(self, item: Item | None) -> str:
+        """The text that Compose would see, every variable filled in."""
+        return "" if item is None else resolve(self.parts(item), self.lookup)
+
+    def fixed(self, item: Item) -> str:
+        """The same where the language needs to know; a variable in it is a warning."""
+        parts = self.parts(item)
+        text = resolve(parts, self.lookup)
+        if any(isinstance(part, Variable) for part in parts):
+            self.warn(item, f"the variables of {item.value!r} were fixed: {text!r}")
+        return text
+
+    def quoted(self, item: Item) -> str:
+        """A string literal that keeps the variables."""
+        return self.literal(self.parts(item))
+
+    def literal(self, parts: list[str | Variable]) -> str:
+        body = ""
+        for i, part in enumerate(parts):
+            if isinstance(part, str):
+                text = escaped(part)
+                if text.endswith("$") and i + 1 < len(parts):
+                    text = text[:-1] + "\\u{24}"
+                body += text
+            else:
+                default = part.default or self.project.defaults.get(part.name, "")
+                behind = "" if part.wanted and not default else f":-{escaped_default(default)}"
+                body += f"${{env.{part.name}{behind}}}"
+        return f'"{body}"'
+
+    # The file
+
+    def conversion(self) -> Conversion:
+        services = self.root.get("services")
+        if services is None or not isinstance(services.value, dict) or not services.value:
+            raise ContainustError("E006", f"{self.project.root.file} has no services", "name a Compose file")
+        for name in services.value:
+            self.names[name] = self.component_name(name, services.value[name])
+        lines = [f"// Converted from {', '.join(os.path.basename(one) for one in self.sources())}."]
+        lines += self.top()
+        converted = []
+        for name, item in services.value.items():
+            if not isinstance(item.value, dict):
+                raise ContainustError(
+                    "E006", f"{item.file}, line {item.line}: service {name!r} is no mapping"
+                )
+            converted.append(f.Service(self, name, item))
+        self.services = {service.name: service for service in converted}
+        for service in converted:
+            lines += ["", *service.component()]
+        lines.append("")
+        for service in converted:
+            lines += service.connections()
+        lines.append("")
+        taken: set[tuple[str, int, str]] = set()
+        for service in converted:
+            lines += service.exposed(taken)
+        text = format_source(Source("converted", "\n".join(lines) + "\n", None))
+        return Conversion(text, self.warnings)
+
+    def sources(self) -> list[str]:
+        return [self.project.root.file]
+
+    def component_name(self, name: str, item: Item) -> str:
+        """A name of the language for a service; another one only where it has to be."""
+        chosen = "".join([c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in str(name)]).strip(
+            "-"
+        )
+        while "--" in chosen:
+            chosen = chosen.replace("--", "-")
+        if not chosen or not chosen[0].isalpha():
+            chosen = f"service-{chosen}".strip("-")
+        if chosen in KEYWORDS or chosen in NAMESPACES or not is_name(chosen):
+            chosen = f"{chosen}-service"
+        while chosen in self.names.values():
+            chosen += "-2"
+        if chosen != name:
+            self.warn(
+                item, f"service {name!r} is called {chosen!r} here, as its name is none of the language"
+            )
+        return chosen
+
+    def top(self) -> list[str]:
+        """Comments for what stands beside the services."""
+        lines: list[str] = []
+        for key, item in self.root.items():
+            if key == "services":
+                continue
+            if key in SILENT or key.startswith("x-"):
+                lines.append(comment(key, item, "Compose ignores it"))
+            elif key in ("volumes", "networks"):
+                for name, one in item.value.items() if isinstance(item.value, dict) else ():
+                    if one.value and not (isinstance(one.value, dict) and set(one.value) <= {"labels"}):
+                        lines += self.lost(f"{key}.{name}", one)
+            elif key in ("secrets", "configs"):
+                for name, one in item.value.items() if isinstance(item.value, dict) else ():
+                    if not (isinstance(one.value, dict) and "file" in one.value):
+                        lines += self.lost(f"{key}.{name}", one)
+            else:
+                lines += self.lost(key, item)
+        return lines
+
+    def lost(self, key: str, item: Item, why: str = "no counterpart") -> list[str]:
+        """The comment for something without counterpart; the warning is given too."""
+        self.warn(item, f"{key}: {why}")
+        return [comment(key, item, why)]
+
+    def mounted(self, name: str, kind: str) -> Item | None:
+        """The ``file`` of a top-level secret or config."""
+        section = self.root.get(kind)
+        found = section.value.get(name) if section is not None and isinstance(section.value, dict) else None
+        return found.value.get("file") if found is not None and isinstance(found.value, dict) else None
+
+    def active(self, item: Item) -> bool:
+        """Whether a service is deployed: it has no profile, or an active one."""
+        profiles = item.value.get("profiles")
+        names = {self.plain(one) for one in as_list(profiles)} if profiles is not None else set()
+        return not names or bool(names & self.profiles) or "*" in self.profiles
+
+
+def as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(value).removesuffix(".0") if "e" not in str(value) else str(value)
+    return str(value)
+
+
+def comment(key: str, item: Item, why: str) -> str:
+    """One comment line with the value as JSON, which is YAML too."""
+    import json
+
+    try:
+        shown = json.dumps(item.plain(), ensure_ascii=True, default=str)
+    except (ValueError, RecursionError):
+        shown = "…"
+    if len(shown) > 2000:
+        shown = shown[:2000] + "…"
+    name = "".join([c if c.isprintable() else "?" for c in key])
+    return f"// {name}: {shown}  ({os.path.basename(item.file)} line {item.line}: {why})"
+
+
+def escaped(text: str) -> str:
+    """The inside of a string literal."""
+    result = []
+    for c in text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "$${"):
+        if c in "\n\t\r":
+            result.append({"\n": "\\n", "\t": "\\t", "\r": "\\r"}[c])
+        elif c == "\0" or 0xD800 <= ord(c) < 0xE000:
+            result.append("\ufffd")
+        elif c < " " or c == "\x7f":
+            result.append(f"\\u{{{ord(c):X}}}")
+        else:
+            result.append(c)
+    return "".join(result)
+
+
+def escaped_default(text: str) -> str:
+    """The default of an interpolation, where nothing but escapes is special."""
+    return (
+        text.replace("\\", "\\\\")
+        .replace('"', '\\"')
+        .replace("\n", "\\n")
+        .replace("\t", "\\t")
+        .replace("\r", "\\r")
+    )
