@@ -14,11 +14,13 @@ import statistics
 from collections.abc import Callable
 
 from peers import engines
-from peers.place import Place, descendants, memory
+from peers.place import Place, descendants, memory, run
 from peers.timing import Failed, spawn
 
 DAEMONS: list[engines.Dockerd] = []
 SLEEP = ["/bin/sleep", "1000000"]
+CTST: list[str] = []
+CTST_ENVIRONMENT: dict[str, str] = {}
 
 
 class Subject:
@@ -103,6 +105,8 @@ def measure(
         except (Failed, OSError) as error:
             print(f"{name:8} cannot run: {error}", flush=True)
         finally:
+            if CTST:
+                run(*CTST, "rm", "--force", environment=CTST_ENVIRONMENT)
             for daemon in DAEMONS:
                 running = daemon.call("ps", "-q").split()
                 if running:
@@ -147,6 +151,8 @@ def docker(place: Place) -> Subject:
 def ctst(place: Place, program: str | None) -> Subject:
     command, environment, reason = engines.ctst(place, program)
     need(reason)
+    CTST.extend(command)
+    CTST_ENVIRONMENT.update(environment)
 
     def start(number: int) -> list[str]:
         # --network bridge, as docker: each container has its own address.

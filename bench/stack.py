@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 
 from peers import engines
-from peers.place import Place, run
+from peers.place import Place, descendants, run
 from peers.timing import Case, interleave, report
 
 DAEMONS: list[engines.Dockerd] = []
@@ -28,7 +28,7 @@ def main() -> None:
         try:
             pairs = competitors(place, options.services, options.ctst, options.only)
             cases = [case for pair in pairs for case in pair]
-            skip_together(pairs)
+            skip_together(pairs, options.services)
             interleave(cases, options.runs, 0.0, place.scratch)
         finally:
             for daemon in DAEMONS:
@@ -40,7 +40,7 @@ def main() -> None:
         report(f"{title}, down", downs, base, options.json and f"{options.json}.down")
 
 
-def skip_together(pairs: list[tuple[Case, Case]]) -> None:
+def skip_together(pairs: list[tuple[Case, Case]], services: int) -> None:
     """No ``down`` for what did not come up: what ``up`` met is the reason of both."""
 
     def guard(up: Case) -> Callable[[], None]:
@@ -50,8 +50,29 @@ def skip_together(pairs: list[tuple[Case, Case]]) -> None:
 
         return check
 
+    def all_up() -> None:
+        running = sleepers()
+        if running != services:
+            raise OSError(f"{running} of {services} services run after up")
+
+    def all_down() -> None:
+        if running := sleepers():
+            raise OSError(f"{running} services run after down")
+
     for up, down in pairs:
-        down.before = guard(up)
+        up.after, down.before, down.after = all_up, guard(up), all_down
+
+
+def sleepers() -> int:
+    """Services that run now; a figure of a stack that isn't up would be worthless."""
+    count = 0
+    for pid in descendants(os.getpid()):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                count += file.read() == b"/bin/sleep\x001000000\x00"
+        except OSError:
+            continue
+    return count
 
 
 def competitors(place: Place, services: int, program: str | None, only: str) -> list[tuple[Case, Case]]:

@@ -1,11 +1,11 @@
 """Landlock: a second wall behind the capability sets and the seccomp filter (landlock(7)).
 
 A domain that this module makes denies three things to the program and everything it executes, even with every
-capability: making device nodes, changing any mount, and reaching abstract unix sockets outside (for a container
-that shares the host's network, where containerd's was once reached this way, CVE-2020-15257).
+A domain that this module makes denies three things to the program and all it executes, even with every
+a container that shares the host's network: containerd's was once reached this way (CVE-2020-15257).
 
-Its price: a process that joins a container is in a domain of its own, so it cannot trace the container's first
-processes. A container with SYS_PTRACE or SYS_ADMIN declared should go without.
+Its price: a process that joins a container is in a domain of its own, so it cannot trace the container's
+first processes. A container with SYS_PTRACE or SYS_ADMIN declared should go without.
 """
 
 from __future__ import annotations
