@@ -1,7 +1,7 @@
 """Landlock: a second wall behind the capability sets and the seccomp filter (landlock(7)).
 
 A domain that this module makes denies three things to the program and everything it executes, even with every
-A domain that this module makes denies three things to the program and all it executes, even with every
+capability: making device nodes, changing any mount, reaching abstract unix sockets outside. The last is for
 a container that shares the host's network: containerd's was once reached this way (CVE-2020-15257).
 
 Its price: a process that joins a container is in a domain of its own, so it cannot trace the container's
