@@ -135,6 +135,37 @@ class Images:
                     loaded.append({"name": name, "id": entry["image"]["id"], "reference": entry["reference"]})
         return loaded
 
+    def pull(self, reference: str, progress: Progress | None = None) -> Image:
+        """Fetch an image from its registry anew and accept what it is now; ``oci://`` may be left away."""
+        from containust.common.reference import parse_reference
+        from containust.image.importing import import_image
+        from containust.image.sources.registry import write_lock
+        from containust.image.staging import Staging
+
+        uri = reference if "://" in reference else f"oci://{reference}"
+        parsed = parse_reference(uri)
+        if parsed.scheme != "oci":
+            raise ContainustError(
+                "E007", f"{uri} is not in a registry", "pull takes oci://[REGISTRY/]REPOSITORY[:TAG]"
+            )
+        if not self.store.offline and parsed.digest is None:
+            with Staging(self.store) as staging:
+                write_lock(staging, uri, None)
+        return import_image(self.store, uri, (), ".", progress=progress)
+
+    def push(self, name: str, target: str = "", progress: Progress | None = None) -> str:
+        """Send an image to a registry, under its own name or as ``target``; the manifest's digest."""
+        from containust.common.reference import parse_reference
+        from containust.image.catalog import matching
+        from containust.image.oci.push import push
+
+        if self.store.offline:
+            raise ContainustError("I005", "push needs the network, but --offline is set", "run it online")
+        _, entry = matching(self.store, name)[0]
+        target = target or _repository(entry["reference"], entry["image"]["id"])
+        parsed = parse_reference(target if "://" in target else f"oci://{target}")
+        return push(self.store, entry, parsed.location, progress)
+
     def _in_use(self) -> set[str]:
         if not self._project.exists():
             return set()
