@@ -192,7 +192,9 @@ def interface_set(table: str, name: str, number: int) -> bytes:
         + _u32(3, 0)
         + _u32(4, TYPE_IFNAME)
         + _u32(5, 16)
-        + _u32(10, number),
+        + _u32(10, number)
+        # NFTNL_UDATA_SET_KEYBYTEORDER, host order: without it nft prints the names backwards.
+        + attribute(13, bytes((0, 4)) + pack("=I", 1)),
     )
 
 

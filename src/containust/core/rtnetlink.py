@@ -12,9 +12,9 @@ import os
 from struct import Struct, pack, unpack_from
 
 from containust.core.netlink import (
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
-    NLM_F_REPLACE,
     Connection,
     attribute,
     attribute_map,
@@ -114,14 +114,16 @@ def new_bridge(name: str, index: int, mac: bytes, mtu: int, group: int) -> bytes
 def new_veth(
     name: str, master: int, mtu: int, group: int, peer: str, peer_index: int, peer_mac: bytes, pid: int
 ) -> bytes:
-    """A veth pair: ``name`` here, up and a port of the bridge ``master``; ``peer`` in the namespace of ``pid``.
+    """A veth pair: ``name`` here, up and a port of the bridge ``master``; ``peer`` in the namespace of
+    ``pid``.
 
-    The peer never exists in this network namespace. It is down: veth refuses to come up before both ends exist.
+    The kernel heeds ``peer_index`` only when this end's index is chosen too. The peer never exists in this
+    network namespace. It is down: veth refuses to come up before both ends exist.
     """
     return message(
         RTM_NEWLINK,
         NLM_F_CREATE | NLM_F_EXCL,
-        _ifinfomsg.pack(AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
+        _ifinfomsg.pack(AF_UNSPEC, 0, fresh_index(), IFF_UP, IFF_UP)
         + text(IFLA_IFNAME, name)
         + attribute(IFLA_MTU, pack("=I", mtu))
         + attribute(IFLA_MASTER, pack("=I", master))
@@ -218,7 +220,7 @@ def local_route(index: int, address: bytes, priority: int) -> bytes:
     address."""
     return message(
         RTM_NEWROUTE,
-        NLM_F_CREATE | NLM_F_REPLACE,
+        NLM_F_CREATE | NLM_F_APPEND,
         _rtmsg.pack(AF_INET6, 128, 0, 0, RT_TABLE_LOCAL, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_LOCAL, 0)
         + attribute(RTA_DST, address)
         + attribute(RTA_OIF, pack("=I", index))

@@ -100,7 +100,7 @@ def pools() -> list[tuple[Subnet, int]]:
         if length < 0 or pool.bits != 32 or not pool.prefix <= length <= 30:
             raise ContainustError(
                 "R013",
-                f"CONTAINUST_NETWORK_POOL: {one.strip()!r} is not an IPv4 prefix with an optional :SIZE up to 30",
+                f"CONTAINUST_NETWORK_POOL: {one.strip()!r} is no IPv4 prefix with an optional :SIZE up to 30",
                 "write it as 10.201.0.0/16 or 10.201.0.0/16:23, several separated by commas",
             )
         found.append((pool, length))

@@ -89,7 +89,8 @@ def record(nft: Connection, four: Sequence[str], six: Sequence[str], *, all6: bo
     four = sorted({*four, *known["forwarding4"]})
     six = sorted({*six, *known["forwarding6"]})
     comment = _ALL6_COMMENT if all6 or known["all6"] else ""
-    messages = [nf.table(TABLE), nf.delete_table(TABLE), nf.table(TABLE, comment)]
+    replaced = [nf.table(TABLE), nf.delete_table(TABLE)] if any(known.values()) else []
+    messages = [*replaced, nf.table(TABLE, comment)]
     messages.append(nf.base_chain(TABLE, "forward", "filter", nf.NF_INET_FORWARD, 0))
     for number, (name, members, family) in enumerate(
         (("forwarding4", four, nf.NFPROTO_IPV4), ("forwarding6", six, nf.NFPROTO_IPV6)), 1

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from containust.common.types import Expose
+    from containust.core.netlink import Connection
     from containust.runtime.network.attachment import Attachment
 
 BRIDGE_PREFIX = "ctb"
@@ -110,6 +111,7 @@ def build(
     ours = bridge_pattern(project)
     messages = [nf.table(table), nf.delete_table(table), nf.table(table)]
     rule = _Rules(table, messages)
+    from_us, to_us, to_others = _iif(ours), _oif(ours), _oif(BRIDGE_PREFIX, operation=nf.NEQ)
 
     used = {name: number for number, name in enumerate(MAPS, 1) if maps.get(name)}
     for name, number in used.items():
@@ -117,9 +119,9 @@ def build(
         messages += nf.set_elements(table, name, number, maps[name])
 
     messages.append(nf.base_chain(table, "guard", "filter", nf.NF_INET_PRE_ROUTING, -300))
-    rule("guard", _iif(ours), *_ip(16, b"\x7f"), nf.verdict(nf.DROP))
-    rule("guard", _iif(ours), *_ip(16, b"\xa9\xfe"), nf.counter(), nf.verdict(nf.DROP))
-    rule("guard", _iif(ours), *_ip6(24, pack_address("fd00:ec2::254")), nf.counter(), nf.verdict(nf.DROP))
+    rule("guard", from_us, *_ip(16, b"\x7f"), nf.verdict(nf.DROP))
+    rule("guard", from_us, *_ip(16, b"\xa9\xfe"), nf.counter(), nf.verdict(nf.DROP))
+    rule("guard", from_us, *_ip6(24, pack_address("fd00:ec2::254")), nf.counter(), nf.verdict(nf.DROP))
     for network in networks.values():
         # Seen here only where br_netfilter hands bridged frames to these hooks: keep their cost down.
         subnet = parse(network["subnet"])
@@ -142,8 +144,8 @@ def build(
     for network in networks.values():
         name = network["bridge"]
         rule("forward", _iif(name, exact=True), _oif(name, exact=True), nf.verdict(nf.ACCEPT))
-    rule("forward", _iif(ours), nf.verdict(nf.JUMP, "out"))
-    rule("forward", _oif(ours), nf.verdict(nf.JUMP, "in"))
+    rule("forward", from_us, nf.verdict(nf.JUMP, "out"))
+    rule("forward", to_us, nf.verdict(nf.JUMP, "in"))
     for chain in ("out", "in"):
         rule(chain, *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED), nf.verdict(nf.RETURN))
         rule(chain, *_ct(nf.CT_STATUS, nf.CT_STATUS_DNAT), nf.verdict(nf.RETURN))
@@ -154,7 +156,7 @@ def build(
 
     messages.append(nf.base_chain(table, "input", "filter", nf.NF_INET_LOCAL_IN, 0))
     messages.append(nf.chain(table, "host"))
-    rule("input", _iif(ours), nf.verdict(nf.JUMP, "host"))
+    rule("input", from_us, nf.verdict(nf.JUMP, "host"))
     rule("host", *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED), nf.verdict(nf.RETURN))
     rule("host", *_family(_V4), *_icmp(_ICMP, 8), nf.verdict(nf.RETURN))
     for kind in (
@@ -166,8 +168,8 @@ def build(
     rule("host", nf.counter(), nf.reject())
 
     messages.append(nf.base_chain(table, "leave", "nat", nf.NF_INET_POST_ROUTING, 100))
-    rule("leave", _oif(ours), *_ip(12, b"\x7f"), nf.masquerade())
-    rule("leave", _oif(ours), *_ip6(8, pack_address("::1")), nf.masquerade())
+    rule("leave", to_us, *_ip(12, b"\x7f"), nf.masquerade())
+    rule("leave", to_us, *_ip6(8, pack_address("::1")), nf.masquerade())
     for network in networks.values():
         for text, offset, family in ((network["subnet"], 12, _V4), (network.get("subnet6"), 8, _V6)):
             if not text:
@@ -177,7 +179,7 @@ def build(
             # Out of the host; and from a container to a published port of its own network, where the answer
             # would
             # otherwise go straight back, past the translation.
-            rule("leave", *ours_source, _oif(BRIDGE_PREFIX, operation=nf.NEQ), nf.masquerade())
+            rule("leave", *ours_source, to_others, nf.masquerade())
             rule(
                 "leave",
                 *ours_source,
@@ -216,6 +218,19 @@ def _publish(table: str, messages: list[bytes], rule: _Rules, used: Mapping[str,
     rule("arrive", nf.fib_daddr_type(), nf.compare(_RTN_LOCAL), nf.verdict(nf.JUMP, "publish"))
     messages.append(nf.base_chain(table, "output", "nat", nf.NF_INET_LOCAL_OUT, -100))
     rule("output", nf.fib_daddr_type(), nf.compare(_RTN_LOCAL), nf.verdict(nf.JUMP, "publish"))
+
+
+def enforce(nft: Connection, project: str, content: list[bytes]) -> None:
+    """Put a table with ``content`` in force, in place of the one that is there; NetlinkError leaves all as
+    it was.
+
+    Deletes only what is there, because the kernel makes somebody wait a grace period of 20 ms for what is
+    deleted.
+    """
+    table = table_name(project)
+    there = any(name == table for name, _ in nf.tables(nft))
+    replaced = [nf.delete_table(table)] if there else []
+    nf.apply(nft, [*replaced, nf.table(table), *content], "nf_tables")
 
 
 def bridge_pattern(project: str) -> str:

@@ -40,7 +40,7 @@ class StackNetworks:
     interface]}}; it is
     changed in place and the caller saves it. ``offline`` networks have no way out."""
 
-    __slots__ = ("_links", "_routes", "group", "offline", "project", "recorded")
+    __slots__ = ("_links", "_nft", "_routes", "group", "offline", "project", "recorded")
 
     def __init__(
         self, project: str, recorded: dict[str, dict[str, Any]] | None = None, *, offline: bool = False
@@ -52,6 +52,8 @@ class StackNetworks:
         self.group = int(project[:7], 16) | 0x10000000
         self._links: list[rt.Link] | None = None
         self._routes: list[rt.Route] = []
+        # Kept open: closing it waits for what the kernel has still to free.
+        self._nft: Connection | None = None
 
     def ensure(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Make the bridges that are missing, up and with their addresses; the recorded networks, for saving.
@@ -228,23 +230,21 @@ class StackNetworks:
         Idempotent and atomic: the table holds exactly this afterwards, and never something in between.
         """
         maps = rules.published(exposes, attachments)
-        messages = rules.build(self.project, self.recorded, maps, offline=self.offline)
+        content = rules.build(self.project, self.recorded, maps, offline=self.offline)
         outside = not self.offline or any(
             key[:1] != b"\x7f" and key[:16] != _LOOPBACK6 for elements in maps.values() for key, _ in elements
         )
-        nft = nf.connect()
         try:
+            nft = self._nft = self._nft or nf.connect()
             if not outside:
-                nf.apply(nft, messages, "nf_tables")
+                rules.enforce(nft, self.project, content)
                 return
             with HostLock():
                 # The rules first: what forwarding would let through, they already keep apart.
-                nf.apply(nft, messages, "nf_tables")
+                rules.enforce(nft, self.project, content)
                 self._forward(nft)
-        except NetlinkError as error:
+        except OSError as error:
             raise _refused(error, "cannot set the rules of the project's networks") from error
-        finally:
-            nft.close()
 
     def _forward(self, nft: Connection) -> None:
         if self._links is None:
@@ -322,11 +322,13 @@ def collect(project: str) -> None:
         connection = Connection(NETLINK_ROUTE)
         nft = nf.connect()
         try:
+            table = rules.table_name(project)
+            # Made first, so that deleting it is no error when there was none. Before the links, so that the
+            grace
+            # periods of both pass at the same time; no container lives that the rules would have to hold.
+            nf.apply(nft, [nf.table(table), nf.delete_table(table)], "nf_tables")
             refused = connection.try_execute([rt.delete_group(group)])
             _unless_missing(refused, "links of the project")
-            table = rules.table_name(project)
-            # Made first, so that deleting it is no error when there was none.
-            nf.apply(nft, [nf.table(table), nf.delete_table(table)], "nf_tables")
             forwarding.restore(nft)
         except NetlinkError as error:
             raise _refused(error, "cannot remove the project's networks") from error
@@ -347,7 +349,7 @@ def _mac(address: bytes) -> bytes:
     return b"\x02\x63" + address
 
 
-def _refused(error: NetlinkError, what: str) -> ContainustError:
+def _refused(error: OSError, what: str) -> ContainustError:
     if error.errno in (1, 13):
         return ContainustError(
             "S003",
