@@ -324,8 +324,7 @@ def collect(project: str) -> None:
         try:
             table = rules.table_name(project)
             # Made first, so that deleting it is no error when there was none. Before the links, so that the
-            grace
-            # periods of both pass at the same time; no container lives that the rules would have to hold.
+            # grace periods of both pass at the same time; no container lives that the rules would hold.
             nf.apply(nft, [nf.table(table), nf.delete_table(table)], "nf_tables")
             refused = connection.try_execute([rt.delete_group(group)])
             _unless_missing(refused, "links of the project")
