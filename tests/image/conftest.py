@@ -42,7 +42,9 @@ def opened(store: ImageStore) -> Iterator[Callable[[Image], str]]:
 
 
 def listing(root: str, *, times: bool = True) -> Listing:
-    """Everything below ``root``: path to type, mode, owner, time, content or target, attributes, hard-link group."""
+    """Everything below ``root``: path to type, mode, owner, time, content or target, attributes, hard-link
+    group.
+    """
     found: Listing = {}
     groups: dict[int, str] = {}
     for directory, names, files in os.walk(root):

@@ -11,7 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Registry:
-    """Blobs and manifests in memory, served on loopback. ``log`` has every request line with its Authorization."""
+    """Blobs and manifests in memory, served on loopback. ``log`` has every request line with its
+    Authorization.
+    """
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}

@@ -175,8 +175,20 @@ def test_layers_merge_with_whiteouts_and_opaque_directories(
     image = import_bytes(store, docker_archive([base, upper]))
     root = opened(image)
     assert sorted(p for p in listing(root) if p not in STANDARD) == sorted(
-        ["etc/keep", "etc/new", "flip", "flip/in", "lib", "opaque", "opaque/fresh", "replaced"]
-        + ["usr", "usr/lib", "usr/lib/added.so", "usr/lib/base.so"]
+        [
+            "etc/keep",
+            "etc/new",
+            "flip",
+            "flip/in",
+            "lib",
+            "opaque",
+            "opaque/fresh",
+            "replaced",
+            "usr",
+            "usr/lib",
+            "usr/lib/added.so",
+            "usr/lib/base.so",
+        ]
     )
     assert Path(f"{root}/replaced").read_bytes() == b"now a file"
     assert os.readlink(f"{root}/lib") == "usr/lib"

@@ -1,4 +1,6 @@
-"""host:// images hold exactly what their programs need: the loader's own answer is the oracle, running them the proof."""
+"""host:// images hold exactly what their programs need: the loader's own answer is the oracle, running them
+the proof.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +167,7 @@ def test_rpath_runpath_and_origin_are_followed(
         shutil.rmtree(tmp_path / "libs")
         (tmp_path / "libs/deep").mkdir(parents=True)
         for command in (
-            f"-shared -o libs/deep/libdeep.so deep.c -Wl,-soname,libdeep.so",
+            "-shared -o libs/deep/libdeep.so deep.c -Wl,-soname,libdeep.so",
             f"-shared -o libs/libvalue.so lib.c -Llibs/deep -ldeep -Wl,{tag},-rpath,$ORIGIN/deep",
             f"-o main main.c -Llibs -lvalue -Wl,{tag},-rpath,${{ORIGIN}}/libs,-rpath-link,libs/deep",
         ):

@@ -12,6 +12,7 @@ import sys
 import traceback
 from base64 import b64encode
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,7 @@ def test_logins_and_where_they_may_go(store: ImageStore, tmp_path: Path) -> None
         registry.auth = auth
         registry.redirect = elsewhere.address
         fresh = ImageStore(str(tmp_path / auth / "images"))
-        assert code(lambda: fresh.ensure(uri)) == "I006"
+        assert code(partial(fresh.ensure, uri)) == "I006"
         os.makedirs(tmp_path / "docker", exist_ok=True)
         os.environ["DOCKER_CONFIG"] = str(tmp_path / "docker")
         login = {"auths": {registry.address: {"auth": b64encode(b"user:secret").decode()}}}
@@ -209,7 +210,8 @@ def test_a_credential_helper_is_asked(store: ImageStore, tmp_path: Path) -> None
     registry.add(oci_layout(layers(1)))
     helper = tmp_path / "docker-credential-test"
     helper.write_text(
-        '#!/bin/sh\nread server; echo "$server" > "$0.asked"\necho \'{"Username": "user", "Secret": "secret"}\'\n'
+        '#!/bin/sh\nread server; echo "$server" > "$0.asked"\n'
+        'echo \'{"Username": "user", "Secret": "secret"}\'\n'
     )
     helper.chmod(0o755)
     os.environ["PATH"] = f"{tmp_path}:{os.environ['PATH']}"

@@ -24,8 +24,8 @@ from containust.image.verify import verify_root
 
 FULL = bool(os.environ.get("CONTAINUST_FULL"))
 HEAVY = (
-    "re enum typing dataclasses pathlib subprocess logging socket json argparse asyncio threading hashlib tempfile "
-    "shutil signal contextlib collections functools inspect urllib uuid secrets ctypes"
+    "re enum typing dataclasses pathlib subprocess logging socket json argparse asyncio threading hashlib "
+    "tempfile shutil signal contextlib collections functools inspect urllib uuid secrets ctypes"
 )
 
 
@@ -70,7 +70,7 @@ def test_find_writes_nothing_and_sees_every_change_of_a_tree(store: ImageStore, 
     changes: list[Callable[[], object]] = [
         lambda: (root / "a/b/f").write_text("two"),
         lambda: os.chmod(root / "a/g", 0o600),
-        lambda: (root / "a/new").touch(),
+        (root / "a/new").touch,
         lambda: os.unlink(root / "a/new"),
         lambda: os.rename(root / "a/g", root / "a/h"),
         lambda: os.symlink("x", root / "link"),

@@ -93,7 +93,9 @@ def find_by_name(store: ImageStore, reference: Reference) -> Imported:
 
 
 def tag(staging: Staging, name: str, imported: Imported) -> dict[str, Any]:
-    """Give an imported image the name ``image://NAME``; its catalog entry. The name may move from another image."""
+    """Give an imported image the name ``image://NAME``; its catalog entry. The name may move from another
+    image.
+    """
     store = staging.store
     uri = f"image://{name}"
     key = reference_key(uri, (), ".")
@@ -124,7 +126,9 @@ def inspect(store: ImageStore, name: str) -> dict[str, Any]:
 
 
 def listing(store: ImageStore) -> list[dict[str, Any]]:
-    """One row a reference: reference, id, size (bytes of its files), layers, created, stored (bytes of its layers)."""
+    """One row a reference: reference, id, size (bytes of its files), layers, created, stored (bytes of its
+    layers).
+    """
     rows = []
     for _, entry in entries(store):
         image = entry["image"]

@@ -1,12 +1,13 @@
 """Compressed archives to plain ones, told apart by their first bytes, bounded in what they may become.
 
-gzip through isal where it is installed (about twice as fast as zlib), zstd through the standard library of Python
-3.14, else through backports.zstd or zstandard. Several members one after another are one stream, as gzip(1) and
+gzip through isal where it is installed (about twice as fast as zlib), zstd through the standard library of
+Python
+3.14, else through backports.zstd or zstandard. Several members one after another are one stream, as gzip(1)
+and
 zstd(1) have it.
 """
 
 from __future__ import annotations
-
 
 from containust.common.errors import ContainustError
 from containust.image.limits import RATIO_FLOOR, Limits, exceeded
@@ -173,7 +174,9 @@ def _xz() -> Callable[[], Any]:
 
 
 class _Zstandard:
-    """A zstandard stream with the interface of bz2 and lzma; it has no bound on one call's output but its input."""
+    """A zstandard stream with the interface of bz2 and lzma; it has no bound on one call's output but its
+    input.
+    """
 
     needs_input = True
 

@@ -1,7 +1,9 @@
 """A root file system of programs and exactly what they need, collected from a host.
 
-Everything keeps its path. A symbolic link on the way to a file is kept as a link (``/bin`` of a merged ``/usr``, a
-library's version links), so a program is found under the name it was asked by. Directories that are only on the way
+Everything keeps its path. A symbolic link on the way to a file is kept as a link (``/bin`` of a merged
+``/usr``, a
+library's version links), so a program is found under the name it was asked by. Directories that are only on
+the way
 are root's and 0755. What was looked at is remembered with its stat, for the catalog.
 """
 
@@ -26,7 +28,9 @@ NOBODY = 65534
 
 
 class Collection:
-    """The members found so far. ``unresolved`` lists libraries that no search directory has, as (library, needed by)."""
+    """The members found so far. ``unresolved`` lists libraries that no search directory has, as (library,
+    needed by).
+    """
 
     def __init__(self) -> None:
         self.members: dict[str, os.stat_result] = {}
@@ -38,7 +42,9 @@ class Collection:
         self._scanned: set[str] = set()
 
     def add(self, path: str) -> str:
-        """Add a file, a link with what it points to, or an empty directory; the path it really has. Raises OSError."""
+        """Add a file, a link with what it points to, or an empty directory; the path it really has. Raises
+        OSError.
+        """
         current = ""
         pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         followed = 0
@@ -117,12 +123,15 @@ class Collection:
                 return
 
     def add_tree(self, path: str, skip: Iterable[str] = ()) -> str:
-        """Add a file or a directory with everything below it, and the libraries of what is ELF in it. Raises OSError."""
+        """Add a file or a directory with everything below it, and the libraries of what is ELF in it.
+        Raises OSError.
+        """
         real = self.add(path)
         if not os.path.isdir(real):
             self._scan(real, os.lstat(real))
             return real
-        # Package managers replace files by rename, which the directory's own times show; elsewhere each file counts.
+        # Package managers replace files by rename, which the directory's own times show; elsewhere each file
+        # counts.
         packaged = real.startswith("/usr/") and not real.startswith("/usr/local/")
         skipped = frozenset(skip)
         stack = [real]
@@ -200,7 +209,9 @@ class Collection:
             self.links[path] = target
 
     def add_common(self) -> None:
-        """What nearly every program expects: accounts, name service order, certificates, time zone, loader cache."""
+        """What nearly every program expects: accounts, name service order, certificates, time zone, loader
+        cache.
+        """
         for path in ("/etc/passwd", "/etc/group"):
             if path not in self.members:
                 self.texts[path] = self._accounts(path)
@@ -216,7 +227,9 @@ class Collection:
                 continue
 
     def _accounts(self, path: str) -> bytes:
-        """The distribution's own accounts out of a passwd or group file, without passwords and login shells."""
+        """The distribution's own accounts out of a passwd or group file, without passwords and login
+        shells.
+        """
         try:
             self.sources[path] = os.lstat(path)
             with open(path, "rb") as file:

@@ -33,7 +33,8 @@ STRINGS_MAX = 64 << 20
 
 
 class Elf:
-    """One ELF file. ``bits`` is 32 or 64, ``machine`` the e_machine number, ``interpreter`` the loader's path or empty.
+    """One ELF file. ``bits`` is 32 or 64, ``machine`` the e_machine number, ``interpreter`` the loader's
+    path or empty.
 
     ``needed`` are the DT_NEEDED names; ``rpath`` and ``runpath`` are lists of directories as written.
     """

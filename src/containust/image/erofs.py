@@ -1,11 +1,16 @@
 """EROFS metadata over files that hold the contents already.
 
-:func:`write` turns a :class:`~containust.image.tree.Tree` into an EROFS image with inodes, directories, symbolic links
-and extended attributes only: the data of a regular file are found in one of the extra devices (the layers' tar files),
-by an address in the unified block space. The kernel then mounts the tree without anything having been unpacked
-(``mount -t erofs -o device=layer.tar``). Format: linux/fs/erofs/erofs_fs.h, Documentation/filesystems/erofs.rst.
+:func:`write` turns a :class:`~containust.image.tree.Tree` into an EROFS image with inodes, directories,
+symbolic links
+and extended attributes only: the data of a regular file are found in one of the extra devices (the layers'
+tar files),
+by an address in the unified block space. The kernel then mounts the tree without anything having been
+unpacked
+(``mount -t erofs -o device=layer.tar``). Format: linux/fs/erofs/erofs_fs.h,
+Documentation/filesystems/erofs.rst.
 
-Blocks have 512 bytes, since that is what tar aligns contents to; this needs Linux 6.4. Only the parts of the format
+Blocks have 512 bytes, since that is what tar aligns contents to; this needs Linux 6.4. Only the parts of the
+format
 are used that never changed: extended inodes, flat data with or without an inline tail, a device table.
 """
 
@@ -54,8 +59,10 @@ _FILE_TYPES = {S_IFREG: 1, S_IFDIR: 2, S_IFIFO: 5, S_IFLNK: 7}
 def write(tree: Tree, device_sizes: list[int], uuid: bytes) -> bytes:
     """The EROFS image of ``tree`` as bytes, the same for the same tree.
 
-    ``device_sizes`` are the lengths in bytes of the files that will be given as ``device=``, in order; a node's
-    ``device`` counts from 0 in it. ``uuid`` is 16 bytes. Raises I003 when a tree does not fit into the format.
+    ``device_sizes`` are the lengths in bytes of the files that will be given as ``device=``, in order; a
+    node's
+    ``device`` counts from 0 in it. ``uuid`` is 16 bytes. Raises I003 when a tree does not fit into the
+    format.
     """
     devices = bytearray()
     first_blocks = []
@@ -188,7 +195,9 @@ class _Layout:
 
 
 def _number(tree: Tree) -> tuple[list[Node], dict[int, Node]]:
-    """Every inode once, numbered in walking order from 1, with its link count; and each directory's parent."""
+    """Every inode once, numbered in walking order from 1, with its link count; and each directory's
+    parent.
+    """
     nodes: list[Node] = []
     parents: dict[int, Node] = {}
     for _, node in tree.walk():
@@ -267,8 +276,9 @@ def _xattr_body(node: Node) -> bytes:
         return b""
     body = bytearray(XATTR_HEADER)
     for name, value in sorted(node.xattrs.items()):
-        for prefix, index in XATTR_PREFIXES:
+        for prefix, number in XATTR_PREFIXES:
             if name.startswith(prefix):
+                index = number
                 suffix = name[len(prefix) :].encode("utf-8", "surrogateescape")
                 break
         else:

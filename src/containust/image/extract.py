@@ -1,7 +1,9 @@
 """A merged tree as files and directories: the rung for kernels that cannot mount EROFS.
 
-The tree has been merged before anything is written, so there are no paths of an archive to follow here, only names to
-create in directories that this process has just made. Every directory is opened inside the new root without following
+The tree has been merged before anything is written, so there are no paths of an archive to follow here, only
+names to
+create in directories that this process has just made. Every directory is opened inside the new root without
+following
 a symbolic link, every file is created anew.
 """
 
@@ -24,7 +26,9 @@ COPY_MAX = 1 << 30
 
 
 def extract_root(store: ImageStore, image: Image) -> str:
-    """Extract the image's root to its ``tree`` directory in the store; the path of that. Raises S003, I001, I003."""
+    """Extract the image's root to its ``tree`` directory in the store; the path of that. Raises S003, I001,
+    I003.
+    """
     from containust.image.store import missing
 
     target = f"{store.directory}/roots/{image.layer}/tree"
@@ -58,7 +62,9 @@ def extract_root(store: ImageStore, image: Image) -> str:
 
 
 def write_tree(tree: Tree, files: list[str], directory: str) -> None:
-    """Create ``tree`` in the empty ``directory``; ``files`` hold the contents by device number. Raises OSError."""
+    """Create ``tree`` in the empty ``directory``; ``files`` hold the contents by device number. Raises
+    OSError.
+    """
     contents = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in files]
     root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

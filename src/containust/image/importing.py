@@ -23,7 +23,8 @@ REMOTE = ("oci", "https")
 
 
 class Imported:
-    """What a source hands back: the root's name in the store with its facts, the configuration, the host files read.
+    """What a source hands back: the root's name in the store with its facts, the configuration, the host
+    files read.
 
     ``sources`` maps each host path that the image was made from to its stamp at that time.
     """
@@ -141,7 +142,9 @@ def stamp(s: os.stat_result) -> list[int]:
 
 
 def settle(newest: int) -> None:
-    """Wait until a file last changed at ``newest`` (nanoseconds) could not change again with the same time."""
+    """Wait until a file last changed at ``newest`` (nanoseconds) could not change again with the same
+    time.
+    """
     import time
 
     age = time.time_ns() - newest
@@ -152,7 +155,8 @@ def settle(newest: int) -> None:
 def _restore(store: ImageStore, path: str, key: list[str]) -> dict[str, Any] | None:
     """The entry of a reference whose source is unchanged but whose stored files have other stamps.
 
-    That is what a copied store looks like. The files are hashed once; when they are what the manifest says, the entry
+    That is what a copied store looks like. The files are hashed once; when they are what the manifest says,
+    the entry
     gets the new stamps, else the damaged layers are removed and the answer is None.
     """
     from containust.image.store import sources_unchanged

@@ -1,4 +1,6 @@
-"""Which file a library name means, in the order in which the dynamic loaders look (ld.so(8), musl's dynlink.c)."""
+"""Which file a library name means, in the order in which the dynamic loaders look (ld.so(8), musl's
+dynlink.c).
+"""
 
 from __future__ import annotations
 
@@ -132,7 +134,9 @@ def musl_directories(machine: int) -> list[str]:
 
 
 def read_cache(path: str) -> dict[str, list[str]]:
-    """ld.so.cache: library name to paths, those for every processor before those for newer ones. {} when unreadable."""
+    """ld.so.cache: library name to paths, those for every processor before those for newer ones. {} when
+    unreadable.
+    """
     from struct import unpack_from
 
     try:

@@ -1,6 +1,7 @@
 """Bounds that an archive may not pass, so that a hostile one stops early (I003) and names the entry.
 
-Each has an environment variable, read when an import begins; a value that is no positive integer is a usage error.
+Each has an environment variable, read when an import begins; a value that is no positive integer is a usage
+error.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from containust.common.errors import ContainustError, UsageError
 DEFAULTS = {
     "CONTAINUST_IMAGE_MAX_ENTRIES": 1_000_000,  # members of one layer
     "CONTAINUST_IMAGE_MAX_SIZE": 1 << 40,  # bytes of content, holes of sparse files included
-    "CONTAINUST_IMAGE_MAX_RATIO": 1000,  # decompressed bytes for one compressed byte, beyond the first 256 MiB
+    "CONTAINUST_IMAGE_MAX_RATIO": 1000,  # decompressed bytes for a compressed one, beyond the first 256 MiB
     "CONTAINUST_IMAGE_MAX_PATH": 4095,  # bytes of a member's path or link target
     "CONTAINUST_IMAGE_MAX_LAYERS": 1000,
 }

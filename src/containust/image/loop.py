@@ -15,7 +15,8 @@ _ATTEMPTS = 64
 
 
 def attach(path: str) -> tuple[str, int]:
-    """A free loop device on the file ``path``: its name and an open descriptor, which keeps it until something else does.
+    """A free loop device on the file ``path``: its name and an open descriptor, which keeps it until
+    something else does.
 
     Raises OSError, ENXIO or EBUSY when no device could be had in time.
     """
@@ -26,7 +27,8 @@ def attach(path: str) -> tuple[str, int]:
             for _ in range(_ATTEMPTS):
                 name = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
                 device = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-                # struct loop_config: fd, block size, struct loop_info64 with its flags at byte 52, 64 reserved bytes.
+                # struct loop_config: fd, block size, struct loop_info64 with its flags at byte 52, 64
+                # reserved bytes.
                 config = bytearray(304)
                 config[0:8] = pack("<II", backing, 512)
                 config[60:64] = pack("<I", LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR)

@@ -1,6 +1,7 @@
 """From a stored image to a detached mount of its whole tree, by the best means that this kernel has.
 
-The ladder: EROFS metadata over the layer files themselves (Linux 6.12), the same over loop devices (6.4), a clone of
+The ladder: EROFS metadata over the layer files themselves (Linux 6.12), the same over loop devices (6.4), a
+clone of
 an extracted tree. A rung is tried by really mounting; the one that worked is remembered for the process.
 ``CONTAINUST_IMAGE_MOUNT`` forces one.
 """
@@ -26,7 +27,8 @@ _working = ""
 def open_root(store: ImageStore, image: Image) -> int:
     """A descriptor of a detached read-only mount of the image's tree.
 
-    The caller owns it, may give it an id mapping and other attributes with mount_setattr(2), move it into place or use
+    The caller owns it, may give it an id mapping and other attributes with mount_setattr(2), move it into
+    place or use
     it as an overlay's lower directory. Raises ContainustError R003 when no rung works.
     """
     global _working
@@ -59,7 +61,8 @@ def open_root(store: ImageStore, image: Image) -> int:
 def clone_root(root_fd: int) -> int:
     """Another detached mount of the same file system as ``root_fd``, to be mapped and moved on its own.
 
-    Sharing one file system between the containers of an image shares its page cache too. Needs Linux 6.15 while
+    Sharing one file system between the containers of an image shares its page cache too. Needs Linux 6.15
+    while
     ``root_fd`` is detached; raises OSError EINVAL before, and :func:`open_root` is then the way.
     """
     return syscalls.open_tree(root_fd, "", syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH)

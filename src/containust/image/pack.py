@@ -1,4 +1,6 @@
-"""A deterministic tar of host files: sorted, with owners, modes, times, extended attributes and hard links."""
+"""A deterministic tar of host files: sorted, with owners, modes, times, extended attributes and hard
+links.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class Packer:
     def add(self, name: bytes, source: str | bytes, s: os.stat_result, *, owned: bool = True) -> None:
         """Add the host file ``source``, whose lstat is ``s``, as ``name``; sockets and devices are left out.
 
-        Without ``owned`` it belongs to root in the tar, and is not set-user-id. Raises I001 when it cannot be read or changes meanwhile.
+        Without ``owned`` it belongs to root in the tar, and is not set-user-id. Raises I001 when it cannot
+        be read or changes meanwhile.
         """
         mode = s.st_mode
         uid, gid = s.st_uid, s.st_gid

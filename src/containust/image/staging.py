@@ -1,7 +1,9 @@
 """Writing into the store so that it holds whole things only.
 
-Everything is written below ``staging/``, synced, and renamed to a name made of its digest. A process holds a lock on
-its staging directory while it lives; what a killed one left is removed by the next import. Two that write the same
+Everything is written below ``staging/``, synced, and renamed to a name made of its digest. A process holds a
+lock on
+its staging directory while it lives; what a killed one left is removed by the next import. Two that write
+the same
 thing both succeed: the second finds the name taken, by the same content.
 """
 
@@ -49,7 +51,9 @@ class Layer:
 
 
 class Staging:
-    """A directory of this process below ``staging/``, as a context manager; removed at the end with what is in it."""
+    """A directory of this process below ``staging/``, as a context manager; removed at the end with what is
+    in it.
+    """
 
     def __init__(self, store: ImageStore) -> None:
         self.store = store
@@ -87,7 +91,8 @@ class Staging:
             raise storage_error(error, self.store.directory) from error
 
     def stage_layer(self, tar: str, expected: str | None = None, what: str = "") -> Layer:
-        """The finished tar file ``tar`` of this staging directory as a layer, to be stored with the root over it.
+        """The finished tar file ``tar`` of this staging directory as a layer, to be stored with the root
+        over it.
 
         ``expected`` is a digest ``sha256:<hex>`` that it must have: I002 naming ``what`` otherwise.
         """
@@ -107,7 +112,9 @@ class Staging:
         layer.staged = ""
 
     def add_root(self, tree: Tree, layers: list[Layer]) -> tuple[str, dict[str, Any]]:
-        """Store ``layers`` and the merged root over them; its name in the store and what the image record says of it."""
+        """Store ``layers`` and the merged root over them; its name in the store and what the image record
+        says of it.
+        """
         from hashlib import sha256
 
         from containust.image import erofs
@@ -199,7 +206,8 @@ def sweep(directory: str) -> None:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between mkdir and flock a directory of a living process is unlocked for a moment: its pid is in its name.
+            # Between mkdir and flock a directory of a living process is unlocked for a moment: its pid is in
+            # its name.
             pid = entry.name.partition("-")[0]
             if not (pid.isdigit() and os.path.exists(f"/proc/{pid}") and not os.listdir(fd)):
                 rmtree(entry.path, ignore_errors=True)

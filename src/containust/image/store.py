@@ -3,20 +3,24 @@
 ::
 
     layers/<sha256 of the tar>/     layer.tar, chunks.bin (SHA-256 of each 256 KiB); immutable
-    roots/<sha256 of manifest>/     manifest.json, meta.erofs, extra.bin (expanded sparse files), tree/ (when extracted)
-    records/<sha256>.json           an image: its root and its configuration; the image id is this file's digest
-    catalog/<hash>.json             one reference: its image, and the stamps that say whether both are still as imported
+    roots/<sha256 of manifest>/     manifest.json, meta.erofs, extra.bin (expanded sparse files), tree/ (when
+    extracted)
+    records/<sha256>.json           an image: its root and its configuration; the image id is this file's
+    digest
+    catalog/<hash>.json             one reference: its image, and the stamps that say whether both are still
+    as imported
     staging/                        imports under way; what a killed one left is removed by the next
 
-:meth:`ImageStore.find` is on every start's path: it reads one small file, compares stamps, writes nothing and imports
-nothing heavy. :meth:`ImageStore.ensure` imports what is missing; its work is in :mod:`containust.image.importing`.
+:meth:`ImageStore.find` is on every start's path: it reads one small file, compares stamps, writes nothing
+and imports
+nothing heavy. :meth:`ImageStore.ensure` imports what is missing; its work is in
+:mod:`containust.image.importing`.
 """
 
 from __future__ import annotations
 
-import os
-
 import _json
+import os
 
 from containust.common.errors import ContainustError
 from containust.common.types import Healthcheck, ImageConfig, Port, Record
@@ -34,10 +38,14 @@ SCHEMA = 1
 class Image(Record):
     """An imported image.
 
-    ``id`` is ``sha256:<hex>`` of its record and pins content and configuration; ``reference`` the URI as asked;
-    ``layer`` names the merged root in the store; ``devices`` the files, relative to the store, that hold its contents,
-    in the order that the metadata count them; ``size`` the bytes of its regular files; ``standard_targets`` says that
-    everything a start mounts on is there as a plain directory or file, so that the image can be the root without an
+    ``id`` is ``sha256:<hex>`` of its record and pins content and configuration; ``reference`` the URI as
+    asked;
+    ``layer`` names the merged root in the store; ``devices`` the files, relative to the store, that hold its
+    contents,
+    in the order that the metadata count them; ``size`` the bytes of its regular files; ``standard_targets``
+    says that
+    everything a start mounts on is there as a plain directory or file, so that the image can be the root
+    without an
     overlay; ``directory`` is the host directory of a live image, else empty.
     """
 
@@ -105,8 +113,10 @@ class ImageStore:
     ) -> Image:
         """The image of ``uri``, imported first where it is missing or its source has changed.
 
-        ``include`` belongs to host:// images, relative paths start at ``base``. Raises ContainustError I001 (there is
-        no such source), I002 (it is not what its digest says), I003, I004 (it is unsafe or no archive), I005, I006.
+        ``include`` belongs to host:// images, relative paths start at ``base``. Raises ContainustError I001
+        (there is
+        no such source), I002 (it is not what its digest says), I003, I004 (it is unsafe or no archive),
+        I005, I006.
         """
         image = self.find(uri, include, base, distroless=distroless, live=live)
         if image is not None:
@@ -242,7 +252,9 @@ def missing(what: str, *help: str) -> ContainustError:
 
 
 def _name_of(text: str) -> str:
-    """A file name for ``text``: 128-bit FNV-1a. Entries repeat their key, so a collision costs an import, no more."""
+    """A file name for ``text``: 128-bit FNV-1a. Entries repeat their key, so a collision costs an import,
+    no more.
+    """
     value = 0x6C62272E07BB014262B821756295C58D
     for byte in text.encode("utf-8", "surrogateescape"):
         value = (value ^ byte) * 0x0000000001000000000000000000013B & 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF

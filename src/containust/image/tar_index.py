@@ -1,8 +1,10 @@
 """Where everything lies in a tar file: one pass over the headers, no content read.
 
-Reads ustar, GNU (long names, sparse, base-256 numbers) and pax (extended attributes, sub-second times, sparse 0.0, 0.1
-and 1.0); POSIX.1-2001 pax, "GNU tar: Basic Tar Format". What follows the end marker is ignored, as GNU tar does.
-Every header is hostile input: checksums, bounds, numbers and names are checked after pax records have been applied,
+Reads ustar, GNU (long names, sparse, base-256 numbers) and pax (extended attributes, sub-second times,
+sparse 0.0, 0.1
+and 1.0); POSIX.1-2001 pax, "GNU tar: Basic Tar Format". What follows the end marker is ignored.
+Every header is hostile input: checksums, bounds, numbers and names are checked after pax records have been
+applied,
 and damage is I004 with the position, an unsafe member I003 with its name.
 """
 
@@ -50,7 +52,8 @@ _TYPES = {
     b"D": S_IFDIR,
     b"6": S_IFIFO,
 }
-# Extended attributes that mean the same on every host. Those of overlayfs would redirect lookups in a lower directory.
+# Extended attributes that mean the same on every host. Those of overlayfs would redirect lookups in a lower
+# directory.
 KEPT_XATTRS = (
     "user.",
     "security.capability",

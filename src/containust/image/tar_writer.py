@@ -1,6 +1,7 @@
 """Deterministic tar headers: the same tree gives the same bytes on every host and with every Python.
 
-Members are ustar; what ustar cannot say (long names, large numbers, fractions of a second, extended attributes) goes
+Members are ustar; what ustar cannot say (long names, large numbers, fractions of a second, extended
+attributes) goes
 into a pax header before it.
 """
 
@@ -31,7 +32,9 @@ def header(
     target: bytes = b"",
     xattrs: Iterable[tuple[str, bytes]] = (),
 ) -> bytes:
-    """The header blocks of one member. ``mtime`` is in nanoseconds; directories' paths get their slash here."""
+    """The header blocks of one member. ``mtime`` is in nanoseconds; directories' paths get their slash
+    here.
+    """
     if kind == DIRECTORY and not path.endswith(b"/"):
         path += b"/"
     seconds, fraction = divmod(mtime, 1_000_000_000)

@@ -1,10 +1,13 @@
 """The merged tree of an image: what its layers amount to, before anything is written.
 
-A :class:`Tree` is filled layer by layer. Whiteouts and opaque directories act on the layers below only (OCI image-spec,
-layer.md), so they are applied before the entries of their own layer, whatever their order in the archive. File contents
+A :class:`Tree` is filled layer by layer. Whiteouts and opaque directories act on the layers below only (OCI
+image-spec,
+layer.md), so they are applied before the entries of their own layer, whatever their order in the archive.
+File contents
 stay where they are: a node says in which *device* (the index of a layer file) and at which offset they lie.
 
-Names come from archives that nobody has vetted. A name here is always one path component without a slash, and every
+Names come from archives that nobody has vetted. A name here is always one path component without a slash,
+and every
 path is resolved inside the tree, so that no entry can point outside of it: there is no outside.
 """
 
@@ -46,8 +49,10 @@ STANDARD_FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 class Entry:
     """One member of a layer: what a tar header says, with pax records applied.
 
-    ``path`` and ``target`` (of a symbolic or hard link) are bytes, ``mode`` carries the file type, ``mtime`` is in
-    nanoseconds, ``offset`` where the content begins in the layer's file, ``xattrs`` maps full names to values.
+    ``path`` and ``target`` (of a symbolic or hard link) are bytes, ``mode`` carries the file type, ``mtime``
+    is in
+    nanoseconds, ``offset`` where the content begins in the layer's file, ``xattrs`` maps full names to
+    values.
     ``segments`` is the map of a sparse member, (offset, length) pairs of its data, else None.
     """
 
@@ -95,8 +100,10 @@ class Entry:
 class Node:
     """An inode of the merged tree. ``children`` is a dictionary for a directory, else None.
 
-    ``device`` numbers the layer file that holds the content from ``offset`` on; ``layer`` is the layer that put the
-    node here; ``implicit`` marks a directory that no entry described. ``nid``, ``number`` and ``nlink`` are the EROFS
+    ``device`` numbers the layer file that holds the content from ``offset`` on; ``layer`` is the layer that
+    put the
+    node here; ``implicit`` marks a directory that no entry described. ``nid``, ``number`` and ``nlink`` are
+    the EROFS
     writer's.
     """
 
@@ -141,7 +148,8 @@ class Node:
 class Tree:
     """The layers merged so far.
 
-    ``entries`` counts every member accepted and ``dropped`` the device nodes left out (a container gets its devices
+    ``entries`` counts every member accepted and ``dropped`` the device nodes left out (a container gets its
+    devices
     from the runtime, and nothing else may).
     """
 
@@ -153,7 +161,9 @@ class Tree:
         self.dropped = 0
 
     def add_layer(self, entries: Iterable[Entry], device: int) -> None:
-        """Merge one layer, whose contents lie in the file numbered ``device``. Raises I003 naming the bad entry."""
+        """Merge one layer, whose contents lie in the file numbered ``device``. Raises I003 naming the bad
+        entry.
+        """
         self.layers += 1
         kept: list[tuple[list[bytes], Entry]] = []
         whiteouts: list[tuple[list[bytes], bytes]] = []
@@ -272,7 +282,9 @@ class Tree:
         return trail[-1]
 
     def find(self, parts: Iterable[bytes]) -> Node | None:
-        """The node at ``parts``; symbolic links are followed in all but the last component, inside the tree."""
+        """The node at ``parts``; symbolic links are followed in all but the last component, inside the
+        tree.
+        """
         trail = [self.root]
         pending = list(reversed(list(parts)))
         followed = 0
@@ -300,7 +312,8 @@ class Tree:
     def add_standard_targets(self) -> bool:
         """Make what a container's start mounts on, where it is missing; True when all of it is plain.
 
-        A path that exists as a symbolic link or as another type is left as the image has it, and the answer is False.
+        A path that exists as a symbolic link or as another type is left as the image has it, and the answer
+        is False.
         """
         plain = True
         for table in (STANDARD_DIRECTORIES.items(), ((path, 0) for path in STANDARD_FILES)):
@@ -326,7 +339,9 @@ class Tree:
         return node
 
     def walk(self) -> Iterator[tuple[bytes, Node]]:
-        """(path, node) of everything, directories before their content, sorted by name; the root has path ``b""``."""
+        """(path, node) of everything, directories before their content, sorted by name; the root has path
+        ``b""``.
+        """
         stack: list[tuple[bytes, Node]] = [(b"", self.root)]
         while stack:
             path, node = stack.pop()
@@ -371,7 +386,9 @@ def _forget_below(cache: dict[bytes, Node], replaced: Node | None) -> None:
 
 
 def components(path: bytes) -> list[bytes]:
-    """The components of a member's path; ``./`` and doubled slashes are fine, ``..`` and over-long names are I003."""
+    """The components of a member's path; ``./`` and doubled slashes are fine, ``..`` and over-long names
+    are I003.
+    """
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     for part in parts:
         if part == b"..":

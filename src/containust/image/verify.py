@@ -1,4 +1,6 @@
-"""Whether the stored bytes are those that were imported: every file hashed against the manifest that names it."""
+"""Whether the stored bytes are those that were imported: every file hashed against the manifest that names
+it.
+"""
 
 from __future__ import annotations
 

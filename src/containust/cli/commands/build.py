@@ -63,7 +63,7 @@ def run(words: list[str], context: Context) -> int:
             distroless = True
         options = (component.image, component.include, base)
         found = images.store.find(*options, distroless=distroless, live=component.live)
-        row = {
+        row: dict[str, Any] = {
             "component": name,
             "image": component.image,
             "imported": found is None,

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 HELP = """Usage: ctst load FILE [--json]
 
-Import every image of an archive made by `ctst save`, docker, podman or skopeo, or of an OCI layout's directory. Use
+Import every image of an archive made by `ctst save`, docker, podman or skopeo, or of an OCI layout's
+directory. Use
 one as `image://NAME` then.
 
   -i, --input FILE   the same as FILE; - is standard input

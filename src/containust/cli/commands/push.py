@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 HELP = """Usage: ctst push NAME [TARGET] [--json]
 
-Send an image to a registry by the OCI distribution protocol, under its own name or as TARGET, and print its digest.
+Send an image to a registry by the OCI distribution protocol, under its own name or as TARGET, and print its
+digest.
 
   --json   one document
 

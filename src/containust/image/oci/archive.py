@@ -1,4 +1,6 @@
-"""Images inside files: OCI layouts (image-layout.md) and ``docker save`` archives, as a tar or as a directory."""
+"""Images inside files: OCI layouts (image-layout.md) and ``docker save`` archives, as a tar or as a
+directory.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +147,8 @@ class Files:
 class Found:
     """One image of an archive: its configuration, its layers lowest first, and the names that it has there.
 
-    A layer is (where it lies, its DiffID, the digest of the bytes as they are or None), digests in hexadecimal.
+    A layer is (where it lies, its DiffID, the digest of the bytes as they are or None), digests in
+    hexadecimal.
     """
 
     __slots__ = ("config", "layers", "names")

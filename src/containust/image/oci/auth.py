@@ -1,7 +1,9 @@
-"""Credentials for registries, and the answers to their challenges (distribution-spec; Docker's token specification).
+"""Credentials for registries, and the answers to their challenges (distribution-spec; Docker's token
+specification).
 
 Looked for in ``CONTAINUST_REGISTRY_TOKEN`` or ``_USER`` and ``_PASSWORD``, then in ``~/.docker/config.json``
-(``DOCKER_CONFIG`` names another directory): a credential helper, else a stored login. Nothing of it is ever logged.
+(``DOCKER_CONFIG`` names another directory): a credential helper, else a stored login. Nothing of it is ever
+logged.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ def _object(config: dict[str, Any], key: str) -> dict[str, Any]:
 def _ask_helper(helper: str, key: str) -> Credentials | None:
     """docker-credential-helpers' protocol: the server's name in, an object with Username and Secret out."""
     from json import loads
-    from subprocess import PIPE, TimeoutExpired, run
+    from subprocess import TimeoutExpired, run
 
     if not helper.replace("-", "").replace("_", "").isalnum():
         raise ContainustError(
@@ -104,8 +106,7 @@ def _ask_helper(helper: str, key: str) -> Credentials | None:
         done = run(
             [f"docker-credential-{helper}", "get"],
             input=key.encode(),
-            stdout=PIPE,
-            stderr=PIPE,
+            capture_output=True,
             timeout=60,
             check=False,
         )

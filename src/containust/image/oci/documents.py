@@ -1,7 +1,9 @@
 """The JSON documents of OCI and Docker images, read as what they are: bytes from strangers.
 
-A document has one form only: an object, of bounded size and depth, no key twice (two readers could take different
-ones), never a manifest and an index at once (CVE-2021-41190). image-spec: manifest.md, image-index.md, config.md;
+A document has one form only: an object, of bounded size and depth, no key twice (two readers could take
+different
+ones), never a manifest and an index at once (CVE-2021-41190). image-spec: manifest.md, image-index.md,
+config.md;
 Docker Image Specification v1.2.
 """
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def push(store: ImageStore, entry: dict[str, Any], location: str, progress: Progress | None = None) -> str:
-    """Send the image of a catalog entry to ``[registry/]repository[:tag]``; the manifest's digest. Raises I006."""
+    """Send the image of a catalog entry to ``[registry/]repository[:tag]``; the manifest's digest. Raises
+    I006.
+    """
     from hashlib import sha256
     from io import BytesIO
     from json import loads
@@ -61,7 +63,9 @@ def push(store: ImageStore, entry: dict[str, Any], location: str, progress: Prog
 
 
 def compress(source: str, target: str) -> str:
-    """gzip ``source`` into the new file ``target``, the same bytes for the same input; the digest of the result."""
+    """gzip ``source`` into the new file ``target``, the same bytes for the same input; the digest of the
+    result.
+    """
     import zlib
     from hashlib import sha256
 

@@ -1,6 +1,7 @@
 """The OCI distribution specification, as a client: manifests, blobs that resume, uploads.
 
-Plain HTTP is spoken with loopback registries only. Redirects of blobs are followed, without credentials once they
+Plain HTTP is spoken with loopback registries only. Redirects of blobs are followed, without credentials once
+they
 leave the registry. Every error is I006 with what the registry said.
 """
 
@@ -26,7 +27,9 @@ READ = 1 << 18
 
 
 def split(location: str) -> tuple[str, str, str]:
-    """(registry, repository, tag) of ``[registry/]repository[:tag]``; Docker Hub and ``latest`` by default."""
+    """(registry, repository, tag) of ``[registry/]repository[:tag]``; Docker Hub and ``latest`` by
+    default.
+    """
     from containust.common.reference import is_registry
 
     first, slash, rest = location.partition("/")
@@ -89,7 +92,9 @@ class Repository:
         return data, (response.headers.get("Content-Type") or "").partition(";")[0].strip(), digest
 
     def blob(self, digest: str, size: int, out: IO[bytes], each: Callable[[int], None] | None = None) -> None:
-        """Fetch a blob into ``out``, resuming when the connection breaks. Raises I002 when it is another one, I006."""
+        """Fetch a blob into ``out``, resuming when the connection breaks. Raises I002 when it is another
+        one, I006.
+        """
         import time
         from hashlib import sha256
         from http.client import HTTPException
@@ -195,7 +200,7 @@ class Repository:
         raise ContainustError(
             "I006",
             f"{self.registry} refuses {self.repository}: not authorized",
-            f"`docker login {self.registry}`, or set CONTAINUST_REGISTRY_USER and CONTAINUST_REGISTRY_PASSWORD",
+            f"`docker login {self.registry}`, or set CONTAINUST_REGISTRY_USER and _PASSWORD",
         )
 
     def _follow(
@@ -245,7 +250,8 @@ class Repository:
             except (OSError, HTTPException) as error:
                 connection.close()
                 del self._connections[key]
-                # A connection that was kept may have been closed meanwhile; a new one that fails has a reason.
+                # A connection that was kept may have been closed meanwhile; a new one that fails has a
+                # reason.
                 if fresh or (body is not None and not isinstance(body, bytes)):
                     raise _failed(f"{method} {key}", str(error) or type(error).__name__) from error
         raise AssertionError

@@ -1,4 +1,6 @@
-"""Images into archives that others read: one tar that is an OCI layout and a ``docker save`` archive at once."""
+"""Images into archives that others read: one tar that is an OCI layout and a ``docker save`` archive at
+once.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ KIND = "application/vnd.oci.image"
 
 
 def documents(config: ImageConfig, layers: list[dict[str, Any]]) -> tuple[bytes, bytes]:
-    """The image configuration and the manifest over uncompressed ``layers`` (``digest``, ``size``), deterministic."""
+    """The image configuration and the manifest over uncompressed ``layers`` (``digest``, ``size``),
+    deterministic.
+    """
     from hashlib import sha256
 
     machine = os.uname().machine
@@ -54,7 +58,9 @@ def documents(config: ImageConfig, layers: list[dict[str, Any]]) -> tuple[bytes,
 
 
 def save(store: ImageStore, images: list[tuple[str, dict[str, Any]]], out: IO[bytes]) -> None:
-    """Write images, (name, catalog entry) each, to the open file ``out``. Raises I001, I002 for a damaged store."""
+    """Write images, (name, catalog entry) each, to the open file ``out``. Raises I001, I002 for a damaged
+    store.
+    """
     from hashlib import sha256
 
     from containust.image.store import missing

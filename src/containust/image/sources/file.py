@@ -1,6 +1,7 @@
 """``file://``: a directory, packed once into a deterministic tar and stored like any other layer.
 
-The directory is walked in sorted order and does not leave its file system, so that a mounted /proc stays out. The
+The directory is walked in sorted order and does not leave its file system, so that a mounted /proc stays
+out. The
 lstat of every path goes into the catalog; an unchanged tree is known again by those alone.
 """
 
@@ -15,7 +16,6 @@ from containust.image.importing import DEFAULT_PATH, Imported, default_command, 
 from containust.image.pack import Packer, changed, unreadable
 from containust.image.staging import Staging
 from containust.image.store import missing
-from containust.image.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def import_directory(
     include: Sequence[str],
     progress: Progress | None = None,
 ) -> Imported:
-    """Pack the directory of a ``file://`` reference. Raises I001 when it is none, is unreadable, or changes."""
+    """Pack the directory of a ``file://`` reference. Raises I001 when it is none, is unreadable, or
+    changes.
+    """
     directory = os.path.realpath(reference.location)
     if not os.path.exists(reference.location):
         raise missing(
@@ -72,7 +74,9 @@ def import_directory(
 
 
 def walk(directory: str) -> list[tuple[bytes, os.stat_result]]:
-    """(path, lstat) of the directory and everything below it on the same file system, in the order of their bytes."""
+    """(path, lstat) of the directory and everything below it on the same file system, in the order of their
+    bytes.
+    """
     top = os.fsencode(directory)
     try:
         first = os.lstat(top)

@@ -1,7 +1,9 @@
 """``host://``: programs of this host, with what they need, as a root file system.
 
-``host:///usr/bin/python3`` or several, separated by commas; the first is the image's command. Beside what ELF headers
-and ``#!`` lines say, a few programs are known to need more: an interpreter its standard library, git its commands,
+``host:///usr/bin/python3`` or several, separated by commas; the first is the image's command. Beside what
+ELF headers
+and ``#!`` lines say, a few programs are known to need more: an interpreter its standard library, git its
+commands,
 busybox the links that make its applets. ``include`` adds further paths or globs with the libraries they need.
 """
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from containust.image.staging import Staging
 
-# What programs load at run time without any header saying so: program name to paths or globs, those that exist.
+# What programs load at run time without any header saying so: program name to paths or globs, those that
+# exist.
 KNOWN_NEEDS = {
     "perl": ("/usr/lib/*-linux-gnu/perl-base", "/usr/share/perl5/core_perl", "/usr/lib64/perl5"),
     "git": ("/usr/lib/git-core", "/usr/libexec/git-core", "/usr/share/git-core/templates", "/bin/sh"),

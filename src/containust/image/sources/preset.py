@@ -1,6 +1,7 @@
 """``preset://``: a small table of official root file systems, each pinned by its digest.
 
-Only archives whose publisher keeps them under a fixed address are listed. ``CONTAINUST_PRESET_MIRROR`` names a
+Only archives whose publisher keeps them under a fixed address are listed. ``CONTAINUST_PRESET_MIRROR`` names
+a
 directory or an https:// prefix that holds the same files under their own names.
 """
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from containust.image.staging import Staging
     from containust.image.store import Progress
 
-# Name -> machine -> (address without scheme, sha256). Empty until digests have been verified at their publisher.
+# Name -> machine -> (address without scheme, sha256). Empty until digests have been verified at their
+# publisher.
 PRESETS: dict[str, dict[str, tuple[str, str]]] = {}
 
 

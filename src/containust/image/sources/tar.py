@@ -41,7 +41,9 @@ def import_archive(staging: Staging, reference: Reference, progress: Progress | 
 def import_file(
     staging: Staging, path: str, expected: str | None = None, progress: Progress | None = None
 ) -> list[tuple[Imported, list[str]]]:
-    """Every image in the archive file or OCI layout directory ``path``, each with the names that it has there."""
+    """Every image in the archive file or OCI layout directory ``path``, each with the names that it has
+    there.
+    """
     try:
         before = os.stat(path)
     except OSError as error:
@@ -133,7 +135,9 @@ def _may_be_archive(entries: list[Entry]) -> bool:
 
 
 def _plain_layer(staging: Staging, fd: int, path: str, known: tuple[str, bytes] | None) -> Layer:
-    """A root file system's tar as a layer; it is copied first when it is the user's file and not stored yet."""
+    """A root file system's tar as a layer; it is copied first when it is the user's file and not stored
+    yet.
+    """
     size = os.fstat(fd).st_size
     digest, chunks = known or digests(path or f"/proc/self/fd/{fd}")
     if not path and not os.path.isdir(f"{staging.store.directory}/layers/{digest}"):
