@@ -5,7 +5,7 @@ No regular expressions: importing ``re`` costs more than reading a typical file 
 
 from __future__ import annotations
 
-from containust.compose.tree import END, IDENT, INT, KEYWORDS, STRING, Interpolation
+from containust.compose.tree import END, IDENT, INT, KEYWORDS, STRING, UNREADABLE, Interpolation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ def _unreadable(
         i += 1
     seen = text[start:i]
     shown = repr(_shortened(seen)) if seen.isprintable() else "U+" + f"{ord(c):04X}"
+    tokens.append((UNREADABLE, start, i, seen))
     help = []
     if c == ";":
         help.append("statements and properties end with the line")

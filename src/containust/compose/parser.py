@@ -14,6 +14,7 @@ from containust.compose.tree import (
     NAMESPACES,
     STATEMENTS,
     STRING,
+    UNREADABLE,
     ComponentNode,
     Connect,
     Entry,
@@ -85,6 +86,8 @@ class Parser:
             self.to_statement()
 
     def no_statement(self, token: Token) -> None:
+        if token[0] == UNREADABLE:
+            return
         suggest = None
         help = ["a file consists of IMPORT, COMPONENT, CONNECT and EXPOSE statements"]
         if token[0] == IDENT:
@@ -377,6 +380,11 @@ class Parser:
                 self.skip_brackets()
                 return Value("error", token[1], token[2], None)
             return self.sequence(depth + 1) if kind == "[" else self.mapping(depth + 1)
+        if kind == UNREADABLE:
+            self.at += 1
+            if token[3][0] == "(" and self.tokens[self.at][0] == END:
+                self.end_reported = True  # brackets of a kind that does not exist, and never closed
+            return Value("error", token[1], token[2], None)
         if kind == IDENT and self.tokens[self.at + 1][0] != "=":
             self.at += 1
             help = [f"true and false are lower case: {token[3].lower()}"]
@@ -408,7 +416,7 @@ class Parser:
             if self.unclosed(token, opening):
                 kind = "error"
                 break
-            if token[0] in VALUES or token[0] == IDENT:
+            if token[0] in VALUES or token[0] in (IDENT, UNREADABLE):
                 item = self.value(depth)
                 if item is not None:
                     items.append(item)
@@ -469,10 +477,7 @@ class Parser:
             else:
                 self.error(f"expected a key or }}, found {shown(token)}", ["write { KEY = value }"])
                 kind = "error"
-                if token[0] in OPENING:
-                    self.skip_brackets()
-                else:
-                    self.at += 1
+                self.to_key()
         return Value(kind, opening[1], self.tokens[self.at - 1][2], entries)
 
     def unclosed(self, token: Token, opening: Token) -> bool:
@@ -509,6 +514,8 @@ class Parser:
 
     def error(self, message: str, help: list[str], token: Token | None = None) -> None:
         token = token or self.tokens[self.at]
+        if token[0] == UNREADABLE:
+            return
         if token[0] == END:
             if self.end_reported:
                 return
@@ -544,6 +551,22 @@ class Parser:
                     return
             first = False
             self.at += 1
+
+    def to_key(self) -> None:
+        """Skip to where the next entry of a map may start, or the map end; at least one token."""
+        while True:
+            if self.tokens[self.at][0] in OPENING:
+                self.skip_brackets()
+            else:
+                self.at += 1
+            kind, start = self.tokens[self.at][:2]
+            if kind == ",":
+                self.at += 1
+                return
+            if kind == END or kind in CLOSING or self.tokens[self.at + 1][0] == "=":
+                return
+            if first_on_line(self.source.text, start):
+                return
 
     def skip_brackets(self) -> None:
         """Skip the bracket here with all that it encloses."""

@@ -428,7 +428,7 @@ class Resolver:
         found = {key: entry.result for key, (_, entry) in placed.items() if entry.result is not INVALID}
         if "command" in found:
             return Healthcheck(**found)
-        if "command" not in placed and not node.damaged:
+        if "command" not in placed and len(found) == len(placed) and not node.damaged:
             source, entry = self.place(node, "healthcheck")
             self.problems.add(
                 "E005",

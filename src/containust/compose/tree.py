@@ -18,6 +18,7 @@ IDENT = "identifier"
 STRING = "string"
 INT = "integer"
 END = "end of file"
+UNREADABLE = "unreadable"  # reported by the lexer; whatever the parser would say of it follows from that
 STATEMENTS = frozenset(("IMPORT", "COMPONENT", "CONNECT", "EXPOSE"))
 KEYWORDS = STATEMENTS | {"AS", "FROM", "HEALTHCHECK", "RESTART", "NETWORK", "SECRET", "true", "false"}
 NAMESPACES = frozenset(("secret", "env"))  # of interpolations; no component can have these names

@@ -633,7 +633,9 @@ def networks(reader: Reader, source: Source, value: Value) -> Any:
         return reader.wrong(source, value, "the list of networks is empty", ['for no network write "none"'])
     for alone in ("host", "none"):
         if alone in names and len(names) > 1:
-            return reader.wrong(source, value, f'"{alone}" cannot be combined with other networks')
+            return reader.wrong(
+                source, value, f'"{alone}" goes with no other network', [f'write network = "{alone}"']
+            )
     return names
 
 
