@@ -55,9 +55,7 @@ class Arguments:
         return list(self.values.get(name, ()))
 
 
-def parse(
-    words: list[str], options: dict[str, tuple[str, str]], *, stop_at: int | None = None
-) -> Arguments:
+def parse(words: list[str], options: dict[str, tuple[str, str]], *, stop_at: int | None = None) -> Arguments:
     """Read ``words`` by a table of ``option -> (name, FLAG | VALUE | LIST)``.
 
     ``stop_at`` ends option parsing after that many positional words (for commands that take a command). Raises

@@ -122,8 +122,10 @@ def main(words: list[str]) -> int:
 
         _flush()
         diagnostics = getattr(error, "rendered", None)
-        text = diagnostics(context.error_color) if diagnostics else render(
-            error.code, error.message, error.help, context.error_color
+        text = (
+            diagnostics(context.error_color)
+            if diagnostics
+            else render(error.code, error.message, error.help, context.error_color)
         )
         _complain(text)
         return error.status
@@ -201,31 +203,32 @@ def dispatch(words: list[str], context: Context) -> int:
         lines = "".join(f"  {name:12}{text}\n" for name, text in COMMANDS.items())
         context.out(HELP.format(commands=lines))
         return 0 if given.flag("help") else 2
-    return command(words[position])(words[position + 1 :], context)
+    status: int = command(words[position])(words[position + 1 :], context)
+    return status
 
 
 def command(name: str) -> Any:
     """The ``run`` function of a command. Raises UsageError for one that does not exist."""
-    module = MODULES.get(name, name)
     if name in COMMANDS or name == "__complete":
-        return __import__(f"containust.cli.commands.{module}", fromlist=["run"]).run if module != "lifecycle" else (
-            getattr(__import__("containust.cli.commands.lifecycle", fromlist=[name]), name)
-        )
+        module, function = MODULES.get(name, (name, "run"))
+        return getattr(__import__(f"containust.cli.commands.{module}", fromlist=[function]), function)
     from containust.common.errors import UsageError
     from containust.common.suggest import nearest
 
     near = nearest(name, COMMANDS)
     raise UsageError(
-        f"there is no command {name!r}", f"did you mean `ctst {near}`?" if near else "`ctst --help` lists them"
+        f"there is no command {name!r}",
+        f"did you mean `ctst {near}`?" if near else "`ctst --help` lists them",
     )
 
 
+# Commands that share a module, and those whose function is not called ``run``.
 MODULES = {
-    "start": "lifecycle",
-    "stop": "lifecycle",
-    "restart": "lifecycle",
-    "rm": "lifecycle",
-    "__complete": "completion",
+    "start": ("lifecycle", "start"),
+    "stop": ("lifecycle", "stop"),
+    "restart": ("lifecycle", "restart"),
+    "rm": ("lifecycle", "rm"),
+    "__complete": ("completion", "complete"),
 }
 
 

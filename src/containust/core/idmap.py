@@ -37,6 +37,4 @@ def idmap(mount_fd: int, userns_fd: int, recursive: bool = False) -> None:
 
     Raises OSError (EINVAL) where the file system cannot be idmapped.
     """
-    mount_setattr(
-        mount_fd, "", AT_RECURSIVE if recursive else 0, set=MOUNT_ATTR_IDMAP, userns_fd=userns_fd
-    )
+    mount_setattr(mount_fd, "", AT_RECURSIVE if recursive else 0, set=MOUNT_ATTR_IDMAP, userns_fd=userns_fd)

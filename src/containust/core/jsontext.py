@@ -36,13 +36,17 @@ def loads(text: str) -> Any:
         import json
 
         return json.loads(text)
-    scan = _json.make_scanner(_Context)
+    scan = _json.make_scanner(_Context)  # type: ignore[arg-type, unused-ignore]
     text = text.strip(" \t\n\r")
     try:
         value, end = scan(text, 0)
     except StopIteration as stop:
         raise ValueError(f"not JSON at character {stop.value}") from None
-    except (ImportError, SystemError, RecursionError):  # the scanner's own error needs json, or nesting too deep
+    except (
+        ImportError,
+        SystemError,
+        RecursionError,
+    ):  # the scanner's own error needs json, or nesting too deep
         raise ValueError("not JSON") from None
     if end != len(text):
         raise ValueError(f"data after the JSON text at character {end}")

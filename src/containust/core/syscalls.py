@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     Argument = int | bytes | bytearray | None
 
 
-class _Pointer(_ctypes._SimpleCData):  # type: ignore[misc, name-defined, unused-ignore]
+class _Pointer(_ctypes._SimpleCData):  # type: ignore[misc, type-arg, name-defined, unused-ignore]
     _type_ = "P"
 
 
-class _Long(_ctypes._SimpleCData):  # type: ignore[misc, name-defined, unused-ignore]
+class _Long(_ctypes._SimpleCData):  # type: ignore[misc, type-arg, name-defined, unused-ignore]
     _type_ = "l"
 
 
-class _Function(_ctypes.CFuncPtr):  # type: ignore[misc, name-defined, unused-ignore]
+class _Function(_ctypes.CFuncPtr):  # type: ignore[misc, type-arg, name-defined, unused-ignore]
     # CDECL | PYTHONAPI | USE_ERRNO: PYTHONAPI keeps the interpreter lock during the call. The calls made through it
     # are short, and a clone3 without the lock could give the child a lock held by a thread that it does not have.
     _flags_ = 1 | 4 | 8
     _restype_ = _Long
 
 
-class _BlockingFunction(_ctypes.CFuncPtr):  # type: ignore[misc, name-defined, unused-ignore]
+class _BlockingFunction(_ctypes.CFuncPtr):  # type: ignore[misc, type-arg, name-defined, unused-ignore]
     _flags_ = 1 | 8
     _restype_ = _Long
 
 
-_libc = _ctypes.dlopen(None, 0)
+_libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type, unused-ignore]
 _address = _ctypes.dlsym(_libc, "syscall")
 _raw = _Function(_address)
 _raw.argtypes = (_Pointer,) * 7
@@ -164,17 +164,13 @@ def syscall(number: int, *arguments: Argument) -> int:
     Returns the result; on failure returns -1 and leaves the error number for :func:`last_error`. The interpreter lock
     is kept. A bytearray is passed as writable memory.
     """
-    converted = [
-        address_of(argument) if type(argument) is bytearray else argument for argument in arguments
-    ]
+    converted = [address_of(argument) if type(argument) is bytearray else argument for argument in arguments]
     return int(_raw(number, *converted, *(None,) * (6 - len(converted))))
 
 
 def syscall_blocking(number: int, *arguments: Argument) -> int:
     """As :func:`syscall`, for calls that may sleep: the interpreter lock is released meanwhile."""
-    converted = [
-        address_of(argument) if type(argument) is bytearray else argument for argument in arguments
-    ]
+    converted = [address_of(argument) if type(argument) is bytearray else argument for argument in arguments]
     return int(_raw_blocking(number, *converted, *(None,) * (6 - len(converted))))
 
 
@@ -183,7 +179,7 @@ def address_of(buffer: bytearray) -> int:
     return int(_ctypes.addressof((_Byte * len(buffer)).from_buffer(buffer)))
 
 
-class _Byte(_ctypes._SimpleCData):  # type: ignore[misc, name-defined, unused-ignore]
+class _Byte(_ctypes._SimpleCData):  # type: ignore[misc, type-arg, name-defined, unused-ignore]
     _type_ = "B"
 
 
@@ -255,7 +251,9 @@ def fsopen(fstype: str) -> int:
     return check(syscall(NR_fsopen, fstype.encode(), FSOPEN_CLOEXEC), "fsopen", fstype)
 
 
-def fsconfig(fs_fd: int, command: int, key: str | None, value: str | bytes | None = None, aux: int = 0) -> None:
+def fsconfig(
+    fs_fd: int, command: int, key: str | None, value: str | bytes | None = None, aux: int = 0
+) -> None:
     """fsconfig(2). The error carries the messages that the file system left in its context."""
     result = syscall(
         NR_fsconfig,
@@ -365,9 +363,7 @@ def clone3(flags: int, cgroup: int = 0) -> tuple[int, int]:
     and should go on with system calls and leave by exec or ``os._exit``.
     """
     pidfd = bytearray(4)
-    arguments = pack(
-        "<11Q", flags | CLONE_PIDFD, address_of(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup
-    )
+    arguments = pack("<11Q", flags | CLONE_PIDFD, address_of(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup)
     pid = check(syscall(NR_clone3, arguments, len(arguments)), "clone3")
     return pid, unpack_from("<i", pidfd)[0] if pid else -1
 

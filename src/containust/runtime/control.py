@@ -109,11 +109,11 @@ def quiet() -> None:
     os.close(null)
 
 
-def send_result(writer: int, error: BaseException | None, value: object = None) -> None:
+def send_result(writer: int, error: BaseException | None, value: Any = None) -> None:
     """Tell the waiting command how the start went, through a pipe, and close it."""
     import marshal
 
-    failure: tuple[object, ...] | None = None
+    failure: Any = None
     if isinstance(error, ContainustError):
         failure = (error.code, error.message, error.help, error.status)
     elif error is not None:
@@ -136,7 +136,9 @@ def receive_result(reader: int) -> Any:
         data += piece
     os.close(reader)
     if not data:
-        raise ContainustError("R004", "the supervisor ended before it was ready", "see `ctst events` and try again")
+        raise ContainustError(
+            "R004", "the supervisor ended before it was ready", "see `ctst events` and try again"
+        )
     failure, value = marshal.loads(data)
     if failure:
         code, message, help, status = failure
@@ -182,7 +184,9 @@ def _end(running: list[Container], timeout: float | None, force: bool) -> None:
                 continue
             container = by_name[name]
             limit = container.spec.get("stop_timeout", 10.0) if timeout is None else timeout
-            process.send(fd, SIGKILL if force else signal_number(container.stop_signal))
+            number = signal_number(container.stop_signal)
+            assert container.pid is not None
+            process.send(fd, SIGKILL if force or not process.heeds(container.pid, number) else number)
             deadlines[name] = time.monotonic() + limit
         wait = min(deadlines.values(), default=time.monotonic()) - time.monotonic()
         ended = {fd for fd, _ in poll.poll(max(1, int(wait * 1000)))}
@@ -201,11 +205,13 @@ def _settled(engine: Engine, ids: list[str], units: set[str]) -> None:
 
     def recorded() -> bool:
         state = load(engine.project)
-        if any(
-            id in state.containers and state.containers[id].state in (RUNNING, "created") for id in ids
-        ):
+        if any(id in state.containers and state.containers[id].state in (RUNNING, "created") for id in ids):
             return False
-        idle = {unit for unit in units if not any(_lives(c) for c in state.containers.values() if unit_of(c) == unit)}
+        idle = {
+            unit
+            for unit in units
+            if not any(_lives(c) for c in state.containers.values() if unit_of(c) == unit)
+        }
         return not any(Ownership.held(engine.project, unit) for unit in idle)
 
     wait_until(recorded, SETTLE)

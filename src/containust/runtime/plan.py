@@ -84,9 +84,7 @@ def compute(
     return steps
 
 
-def _step(
-    stack: Stack, component: Component, recorded: Container, image_id: str | None, alive: bool
-) -> Step:
+def _step(stack: Stack, component: Component, recorded: Container, image_id: str | None, alive: bool) -> Step:
     exposes = [expose for expose in stack.exposes if expose.component == component.name]
     image = image_id or recorded.image_id
     if spec.digest(component, image, exposes) != recorded.config_digest:

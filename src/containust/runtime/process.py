@@ -56,3 +56,21 @@ def send(pidfd: int, signal: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def heeds(pid: int, signal: int) -> bool:
+    """Whether a container's init does anything with ``signal``: it catches it, or blocks it to fetch it itself.
+
+    The kernel drops every other signal sent to the init of a PID namespace (pid_namespaces(7)), so there is no point in
+    waiting for one that is not heeded.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            text = file.read(4096)
+    except OSError:
+        return True
+    for field in (b"SigCgt:", b"SigBlk:"):
+        at = text.find(field)
+        if at >= 0 and int(text[at + 8 : at + 24], 16) >> (signal - 1) & 1:
+            return True
+    return False

@@ -30,7 +30,9 @@ def arguments(component: Component, config: ImageConfig, lookup: Lookup) -> list
         command = [] if component.command is None else [text(item, lookup) for item in component.command]
     else:
         entrypoint = config.entrypoint
-        command = config.command if component.command is None else [text(i, lookup) for i in component.command]
+        command = (
+            config.command if component.command is None else [text(i, lookup) for i in component.command]
+        )
     argv = [*entrypoint, *command]
     if not argv or not argv[0]:
         raise ContainustError(
@@ -50,8 +52,8 @@ def environment(
     if tty:
         env["TERM"] = "xterm"
     for item in config.env:
-        key, _, value = item.partition("=")
-        env[key] = value
+        key, _, plain = item.partition("=")
+        env[key] = plain
     for key, value in component.env.items():
         env[key] = text(value, lookup)
     return env

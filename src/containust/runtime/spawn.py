@@ -93,9 +93,8 @@ class Launch:
         "tmpfs",
         "tty",
         "uid",
-        "upper_fd",
-        "work_fd",
         "workdir",
+        "writable_fd",
     )
 
     name: str
@@ -112,8 +111,7 @@ class Launch:
     id_base: int | None  # None: the host's user namespace
     layer_fd: int  # detached read-only mount of the image
     overlay: str  # "none", "scratch" (room for mount points only) or "upper"
-    upper_fd: int
-    work_fd: int
+    writable_fd: int  # detached mount of the directory with ``upper`` and ``work``
     readonly: bool
     dev_fd: int
     binds: list[Bind]
@@ -130,10 +128,15 @@ class Launch:
 
     def close(self) -> None:
         """Close every descriptor that only the child needs."""
-        for fd in (self.layer_fd, self.upper_fd, self.work_fd, self.dev_fd, *(bind.fd for bind in self.binds)):
+        for fd in (
+            self.layer_fd,
+            self.writable_fd,
+            self.dev_fd,
+            *(bind.fd for bind in self.binds),
+        ):
             if fd >= 0:
                 os.close(fd)
-        self.layer_fd = self.upper_fd = self.work_fd = self.dev_fd = -1
+        self.layer_fd = self.writable_fd = self.dev_fd = -1
         self.binds = []
         self.cgroup.close()
 
@@ -169,8 +172,12 @@ class Child:
         if report:
             raise self._failure(report)
 
-    def abort(self) -> None:
-        """Kill and reap a child that will not be let go on."""
+    def abort(self) -> ContainustError | None:
+        """Kill and reap a child that will not be let go on; the failure it had already reported, if any."""
+        try:
+            data = self.channel.recv(4096, _socket.MSG_DONTWAIT)
+        except OSError:
+            data = b""
         try:
             syscalls.pidfd_send_signal(self.pidfd, SIGKILL)
         except OSError:
@@ -179,6 +186,7 @@ class Child:
         os.close(self.pidfd)
         self.channel.close()
         _open_channels.discard(self.channel)
+        return explain(self.launch, data) if data else None
 
     def _failure(self, report: bytes) -> ContainustError:
         os.waitpid(self.pid, 0)
@@ -334,12 +342,18 @@ def _init(launch: Launch, channel: _socket.socket) -> None:
         syscalls.unshare(CLONE_NEWCGROUP)
 
         step = "root"
+        rootfs.isolate_mounts()
         root = launch.layer_fd
-        if launch.overlay == "upper":
-            root = rootfs.overlay(launch.layer_fd, launch.upper_fd, launch.work_fd)
-        elif launch.overlay == "scratch":
-            root = rootfs.scratch_overlay(launch.layer_fd)
-        rootfs.enter_root(root)
+        rootfs.stack_on_root(root)
+        if launch.overlay != "none":
+            if launch.overlay == "upper":
+                rootfs.stack_on_root(launch.writable_fd)
+                root = rootfs.writable_overlay(root, launch.writable_fd)
+                rootfs.unstack_root()
+            else:
+                root = rootfs.scratch_overlay(root)
+            rootfs.unstack_root()
+            rootfs.stack_on_root(root)
 
         step = "mounts"
         _mounts(launch, root)

@@ -14,6 +14,7 @@ import time
 import _signal
 
 from containust.common.errors import ContainustError
+from containust.runtime import process
 from containust.runtime.events import emit
 from containust.runtime.state import CREATED, FAILED, RUNNING, STOPPED, Update, now
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from containust.common.types import Component
-    from containust.runtime.backend.linux import LinuxBackend
+    from containust.runtime.backend.protocol import ContainerBackend
     from containust.runtime.container import Handle, Job
     from containust.runtime.project import Project
     from containust.runtime.state import Container
@@ -89,7 +90,7 @@ class Timer:
 class Supervisor:
     """Starts, watches and ends the containers of one stack (or one container of `run --image`)."""
 
-    def __init__(self, project: Project, backend: LinuxBackend) -> None:
+    def __init__(self, project: Project, backend: ContainerBackend) -> None:
         self.project = project
         self.backend = backend
         self.units: dict[str, Unit] = {}
@@ -238,7 +239,9 @@ class Supervisor:
         self.failed.setdefault(
             unit.name,
             ContainustError(
-                "R015", f"{unit.name} was not started: its dependency {name} {what}", f"see `ctst logs {name}`"
+                "R015",
+                f"{unit.name} was not started: its dependency {name} {what}",
+                f"see `ctst logs {name}`",
             ),
         )
 
@@ -251,14 +254,14 @@ class Supervisor:
             except ContainustError as error:
                 self._start_failed(unit, error)
                 for made, handle in handles:
-                    self.backend.discard(handle)  # type: ignore[attr-defined, unused-ignore]
+                    self.backend.discard(handle)
                     made.container.pid = None
                 return
         errors = self.backend.start([handle for _, handle in handles])
         for unit, handle in handles:
-            error = errors.get(unit.container.id)
-            if error:
-                self._start_failed(unit, error)
+            failure = errors.get(unit.container.id)
+            if failure:
+                self._start_failed(unit, failure)
             else:
                 unit.container.started = now()
                 unit.container.become(RUNNING)
@@ -457,10 +460,12 @@ class Supervisor:
             self._after(0.005, lambda: self._stop_next(units))
 
     def _signal_stop(self, unit: Unit, handle: Handle) -> None:
-        self.backend.signal(handle, signal_number(unit.container.stop_signal))
-        unit.timers.append(
-            self._after(unit.component.stop_timeout, lambda: self._kill(unit, handle))
-        )
+        number = signal_number(unit.container.stop_signal)
+        if not process.heeds(handle.pid, number):
+            self.backend.stop(handle)
+            return
+        self.backend.signal(handle, number)
+        unit.timers.append(self._after(unit.component.stop_timeout, lambda: self._kill(unit, handle)))
 
     def _kill(self, unit: Unit, handle: Handle) -> None:
         if unit.handle is handle:
@@ -509,12 +514,17 @@ class Supervisor:
             unit.container.health = "healthy"
             wait = check.interval
         else:
-            starting = time.monotonic() - unit.since < check.start_period
-            if not starting:
-                unit.failures += 1
-            if unit.failures >= check.retries:
-                unit.container.health = "unhealthy"
             wait = check.interval
+            if unit.container.health == "starting":
+                # Probes come fast while starting, so that dependents need not wait; a slow start still has the time
+                # that `retries` probes at `interval` would have given it.
+                patience = check.start_period + check.retries * check.interval
+                if time.monotonic() - unit.since >= patience:
+                    unit.container.health = "unhealthy"
+            else:
+                unit.failures += 1
+                if unit.failures >= check.retries:
+                    unit.container.health = "unhealthy"
             if unit.container.health == "starting":
                 wait = min(unit.probe_interval, check.interval)
                 unit.probe_interval = min(unit.probe_interval * 1.5, check.interval)

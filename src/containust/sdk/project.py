@@ -30,7 +30,12 @@ class Project:
 
     @classmethod
     def current(
-        cls, directory: str = ".", *, state_file: str | None = None, offline: bool = False, backend: str = "auto"
+        cls,
+        directory: str = ".",
+        *,
+        state_file: str | None = None,
+        offline: bool = False,
+        backend: str = "auto",
     ) -> Project:
         """The project that a command without a file acts on (cli.md)."""
         home = project.current(os.path.abspath(directory), state_file)
@@ -74,10 +79,11 @@ class Project:
         """Everything known of one container. Secrets are references here as they are in the file."""
         container = load(self.engine.project).find(name)
         result: dict[str, Any] = container.as_dict()
-        result["log_path"] = self.engine.backend.log_path(container)
+        result["log_path"] = self.engine.backend.logs(container)
         result["cgroup"] = self.engine.backend.group_path(container)
         if container.state == RUNNING and alive(container):
-            result["stats"] = self.engine.backend.stats_record(container)
+            stats = self.engine.backend.stats(container)
+            result["stats"] = {key: getattr(stats, key) for key in stats.__slots__}
         return result
 
     def stop(self, names: list[str], timeout: float | None = None, force: bool = False) -> list[str]:
@@ -158,7 +164,7 @@ class Project:
         engine = self.engine
         state = load(engine.project)
         chosen = control.choose(state, names)
-        paths = {c.name: engine.backend.log_path(c) for c in chosen}
+        paths = {c.name: engine.backend.logs(c) for c in chosen}
         followers = {name: logs.Follower(path, at_end=True) for name, path in paths.items()} if follow else {}
         records: list[tuple[bytes, str, Line]] = []
         for name, path in paths.items():

@@ -87,7 +87,7 @@ class Stack:
 
     def plan(self) -> list[Step]:
         """What :meth:`up` would do; reads only."""
-        return self.engine.plan(self._resolved)
+        return self.engine.changes(self._resolved)
 
     def up(self) -> list[Step]:
         """Bring the stack up in the background; returns what was done once everything is up and healthy.
@@ -133,7 +133,9 @@ class Stack:
         supervisor, ownership, steps = self.engine.up(self._resolved, self.unit, echo)
         if ready:
             ready(steps)
-        terminal = next((u.handle.terminal for u in supervisor.units.values() if u.handle and u.handle.terminal >= 0), -1)
+        terminal = next(
+            (u.handle.terminal for u in supervisor.units.values() if u.handle and u.handle.terminal >= 0), -1
+        )
         if terminal >= 0:
             self._attach(supervisor, terminal)
         self.engine.serve(supervisor, ownership)
@@ -168,7 +170,11 @@ class Stack:
 def _exit_status(supervisor: Supervisor) -> int:
     for unit in supervisor.units.values():
         code = unit.container.exit_code
-        if code and not (unit.stopping and unit.container.signal) and unit.component.restart.policy == "never":
+        if (
+            code
+            and not (unit.stopping and unit.container.signal)
+            and unit.component.restart.policy == "never"
+        ):
             return code
     return 0
 
@@ -181,7 +187,9 @@ def _with_dependencies(stack: types.Stack, names: list[str]) -> set[str]:
     while waiting:
         name = waiting.pop()
         if name not in stack.components:
-            raise ContainustError("E002", f"no component called {name}", f"there are {', '.join(stack.components)}")
+            raise ContainustError(
+                "E002", f"no component called {name}", f"there are {', '.join(stack.components)}"
+            )
         if name not in chosen:
             chosen.add(name)
             waiting += stack.components[name].depends_on

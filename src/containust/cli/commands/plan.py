@@ -45,9 +45,7 @@ def run(words: list[str], context: Context) -> int:
 
         context.out(graph(file, given.text("graph") or "", offline=context.offline))
         return 0
-    stack = Stack.load(
-        file, state_file=context.state_file, offline=context.offline, backend=context.backend
-    )
+    stack = Stack.load(file, state_file=context.state_file, offline=context.offline, backend=context.backend)
     steps = stack.plan()
     if given.flag("json"):
         from containust.sdk.documents import to_json

@@ -29,7 +29,12 @@ COLUMNS = ["NAME", "STATE", "HEALTH", "CPU%", "MEM/LIMIT", "NET I/O", "PIDS", "P
 
 def run(words: list[str], context: Context) -> int:
     """The command."""
-    options = {"-a": ("all", FLAG), "--all": ("all", FLAG), "--json": ("json", FLAG), "--watch": ("watch", FLAG)}
+    options = {
+        "-a": ("all", FLAG),
+        "--all": ("all", FLAG),
+        "--json": ("json", FLAG),
+        "--watch": ("watch", FLAG),
+    }
     given = parse(words, options)
     if given.flag("help"):
         context.out(HELP)

@@ -63,9 +63,7 @@ OPTIONS = {
     "--writable": ("writable", FLAG),
     "--include": ("include", LIST),
 }
-ONLY_IMAGE = (
-    "name rm interactive tty env volume memory cpus pids network publish user workdir writable include".split()
-)
+ONLY_IMAGE = "name rm interactive tty env volume memory cpus pids network publish user workdir writable include".split()
 
 
 def run(words: list[str], context: Context) -> int:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "bold": "1"}
+COLOURS = {
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "magenta": "35",
+    "cyan": "36",
+    "bold": "1",
+}
 NAME_COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 

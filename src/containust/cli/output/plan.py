@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 SYMBOLS = {"create": "+", "recreate": "-/+", "start": "!", "remove": "-", "keep": " "}
 COLOURS = {"create": "green", "recreate": "yellow", "start": "cyan", "remove": "red"}
-DONE = {"create": "created", "recreate": "recreated", "start": "started", "remove": "removed", "keep": "unchanged"}
+DONE = {
+    "create": "created",
+    "recreate": "recreated",
+    "start": "started",
+    "remove": "removed",
+    "keep": "unchanged",
+}
 
 
 def details(steps: Iterable[Step], colour: bool) -> str:

@@ -81,9 +81,7 @@ class V2Cgroup:
 
     def open_join(self) -> None:
         """Open the directory for CLONE_INTO_CGROUP."""
-        self.clone_fd = os.open(
-            f"{self.root}/{self.path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        )
+        self.clone_fd = os.open(f"{self.root}/{self.path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
         if self.clone_fd >= 0:

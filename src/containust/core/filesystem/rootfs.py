@@ -112,6 +112,16 @@ def overlay(lower_fd: int, upper_fd: int, work_fd: int) -> int:
         os.close(fs_fd)
 
 
+def writable_overlay(lower_fd: int, writable_fd: int) -> int:
+    """An OverlayFS over ``upper`` and ``work`` of the attached mount ``writable_fd``."""
+    upper = os.open("upper", O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=writable_fd)
+    work = os.open("work", O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=writable_fd)
+    mounted = overlay(lower_fd, upper, work)
+    os.close(upper)
+    os.close(work)
+    return mounted
+
+
 def scratch_overlay(lower_fd: int) -> int:
     """An OverlayFS whose upper directory is a tmpfs of its own: room for mount points of a read-only container."""
     scratch = new_mount("tmpfs", {"size": "1m", "mode": "755"}, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID)
@@ -119,21 +129,35 @@ def scratch_overlay(lower_fd: int) -> int:
     os.mkdir("work", 0o755, dir_fd=scratch)
     upper = os.open("upper", O_PATH | os.O_DIRECTORY, dir_fd=scratch)
     work = os.open("work", O_PATH | os.O_DIRECTORY, dir_fd=scratch)
+    stack_on_root(scratch)
     mounted = overlay(lower_fd, upper, work)
+    unstack_root()
     os.close(upper)
     os.close(work)
     os.close(scratch)
     return mounted
 
 
-def enter_root(root_fd: int) -> None:
-    """Make the detached mount ``root_fd`` the mount on top of ``/`` of this mount namespace.
-
-    Mounting over ``/`` needs no directory that the container's root could reach on the host. The old root stays
-    mounted below until :func:`leave_old_root`.
-    """
+def isolate_mounts() -> None:
+    """Let no mount event in or out of this mount namespace."""
     syscalls.mount(None, "/", None, MS_REC | MS_PRIVATE)
-    move_mount(root_fd, syscalls.AT_FDCWD, "/")
+
+
+def stack_on_root(mount_fd: int) -> None:
+    """Attach a detached mount over ``/`` of this mount namespace.
+
+    That needs no directory which the container's root could reach on the host, and the kernel lets a user namespace
+    use only its own mounts as layers of an overlay.
+    """
+    move_mount(mount_fd, syscalls.AT_FDCWD, "/")
+
+
+def unstack_root() -> None:
+    """Detach the topmost mount over ``/``; an overlay made of it keeps what it needs.
+
+    Whatever is still stacked when the root is left stays in the namespace below it, the host's tree included.
+    """
+    syscalls.umount2("/", MNT_DETACH)
 
 
 def leave_old_root(root_fd: int) -> None:

@@ -8,7 +8,13 @@ from containust.common.errors import ContainustError
 from containust.core import capability, cgroup, seccomp, syscalls
 from containust.core.cgroup import CPU_PERIOD, Limits
 from containust.core.filesystem.devices import open_dev
-from containust.core.syscalls import AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, OPEN_TREE_CLONE
+from containust.core.syscalls import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
+    OPEN_TREE_CLONE,
+)
 from containust.runtime import process, render, users
 from containust.runtime.container import Handle
 from containust.runtime.logs import Capture, Writer
@@ -63,7 +69,7 @@ class LinuxBackend:
         container, component = job.container, job.component
         base = container.id_base or 0
         launch = Launch()
-        launch.layer_fd = launch.upper_fd = launch.work_fd = launch.dev_fd = -1
+        launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
         launch.binds = []
         launch.name = component.name
         launch.death_signal = 0
@@ -95,7 +101,8 @@ class LinuxBackend:
         except OSError as error:
             self._give_up(launch, container, capture)
             raise ContainustError(
-                "R003", f"{component.name}: {error.strerror or error}: {error.filename or 'preparing its root'}"
+                "R003",
+                f"{component.name}: {error.strerror or error}: {error.filename or 'preparing its root'}",
             ) from None
         except BaseException:
             self._give_up(launch, container, capture)
@@ -120,10 +127,11 @@ class LinuxBackend:
                 networks = StackNetworks(self.project.id, load(self.project).networks)
                 networks.attach(pairs)
         except ContainustError as error:
+            # A child that failed on its own has lost its namespace: its report is the cause, the network a symptom.
             for handle in handles:
-                self._abort(handle)
-                failed[handle.container.id] = error
-            return failed
+                failed[handle.container.id] = self._abort(handle) or error
+            causes = [e for e in failed.values() if e is not error]
+            return dict.fromkeys(failed, causes[0]) if causes else failed
         for handle in handles:
             assert handle.child is not None
             try:
@@ -147,15 +155,16 @@ class LinuxBackend:
             handle.child = None
         return failed
 
-    def _abort(self, handle: Handle) -> None:
+    def _abort(self, handle: Handle) -> Exception | None:
         assert handle.child is not None
-        handle.child.abort()
+        reported = handle.child.abort()
         self._parent_done(handle.child.launch)
         handle.child = None
         handle.pidfd = -1
         if handle.capture:
             handle.capture.drain()
         self.remove(handle.container)
+        return reported
 
     def discard(self, handle: Handle) -> None:
         """Undo :meth:`create` for a handle that will not be started."""
@@ -205,8 +214,10 @@ class LinuxBackend:
             base = job.container.id_base or 0
             directory = f"{self.project.rootfs}/{job.container.id}"
             os.makedirs(directory, 0o700, exist_ok=True)
-            launch.upper_fd = _owned_directory(f"{directory}/upper", base)
-            launch.work_fd = _owned_directory(f"{directory}/work", base)
+            for path in (f"{directory}/upper", f"{directory}/work"):
+                os.makedirs(path, 0o755, exist_ok=True)
+                os.chown(path, base, base)
+            launch.writable_fd = syscalls.open_tree(AT_FDCWD, directory, OPEN_TREE_CLONE)
             return
         targets = [volume.target for volume in component.volumes] + [target for target, _ in launch.tmpfs]
         plain = job.root_ready and all(_present(launch.layer_fd, target) for target in targets)
@@ -258,7 +269,7 @@ class LinuxBackend:
             launch.stdio = (stdin, stdout, stderr)
             if not job.tty:
                 return None
-            return Capture(Writer(self.log_path(job.container)), {}, job.masks)
+            return Capture(Writer(self.logs(job.container)), {}, job.masks)
         readers: dict[int, bytes] = {}
         ends = []
         for _, name, stream in STDIO:
@@ -270,9 +281,9 @@ class LinuxBackend:
             # Read and write: the container itself keeps its FIFO open, so a dead supervisor breaks no pipe.
             ends.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         launch.stdio = (stdin, ends[0], ends[1])
-        return Capture(Writer(self.log_path(job.container)), readers, job.masks)
+        return Capture(Writer(self.logs(job.container)), readers, job.masks)
 
-    def log_path(self, container: Container) -> str:
+    def logs(self, container: Container) -> str:
         """The container's log."""
         return f"{self.project.logs}/{container.id}.log"
 
@@ -294,7 +305,7 @@ class LinuxBackend:
                 continue
             readers[fd] = stream
         if readers:
-            handle.capture = Capture(Writer(self.log_path(container)), readers, [])
+            handle.capture = Capture(Writer(self.logs(container)), readers, [])
         return handle
 
     def signal(self, handle: Handle, signal: int) -> None:
@@ -323,7 +334,7 @@ class LinuxBackend:
 
         adopted = self.adopt_process(container)
         launch = Launch()
-        launch.layer_fd = launch.upper_fd = launch.work_fd = launch.dev_fd = -1
+        launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
         launch.binds = []
         launch.name = container.name
         launch.death_signal = 9
@@ -335,7 +346,9 @@ class LinuxBackend:
         group = self.groups.find(self.group_path(container))
         launch.cgroup = group
         try:
-            launch.layer_fd = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            launch.layer_fd = os.open(
+                f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            )
             self._program(launch, job)
             group.open_join()
             child = join(launch, adopted)
@@ -400,11 +413,6 @@ class LinuxBackend:
         """What the kernel accounts for the container now."""
         return self.groups.find(self.group_path(container)).stats()
 
-    def stats_record(self, container: Container) -> dict[str, int | None]:
-        """The same by name."""
-        stats = self.stats(container)
-        return {name: getattr(stats, name) for name in stats.__slots__}
-
 
 def limits(component: Component) -> Limits:
     """A component's limits in kernel terms."""
@@ -442,13 +450,6 @@ def _present(root_fd: int, target: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _owned_directory(path: str, owner: int) -> int:
-    os.makedirs(path, 0o755, exist_ok=True)
-    if owner:
-        os.chown(path, owner, owner)
-    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _remove_tree(path: str) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from containust.core.cgroup import Stats
     from containust.runtime.container import Handle, Job
-    from containust.runtime.metrics import Metrics
     from containust.runtime.state import Container
 
 
@@ -23,6 +23,9 @@ class ContainerBackend(Protocol):
 
     def start(self, handles: list[Handle]) -> dict[str, Exception]:
         """Run the programs of created containers, together; the errors of those that failed by container id."""
+
+    def discard(self, handle: Handle) -> None:
+        """Undo :meth:`create` for a handle that will not be started."""
 
     def adopt(self, container: Container) -> Handle | None:
         """Take over a running container whose supervisor is gone; None when it has ended."""
@@ -42,8 +45,20 @@ class ContainerBackend(Protocol):
     def remove(self, container: Container) -> None:
         """Remove what an ended container leaves on the host: its group, its run-time files."""
 
+    def remove_root(self, container: Container) -> None:
+        """Delete the container's writable layer."""
+
+    def logs(self, container: Container) -> str:
+        """Path of the container's log (see :mod:`containust.runtime.logs`)."""
+
+    def group_path(self, container: Container) -> str:
+        """Name of the container's cgroup below each hierarchy."""
+
+    def oom_killed(self, container: Container) -> bool:
+        """Whether the kernel has killed a process of the container for memory."""
+
     def list(self) -> Iterator[str]:
         """Ids of the containers of which this host still holds something."""
 
-    def stats(self, container: Container) -> Metrics:
+    def stats(self, container: Container) -> Stats:
         """What the kernel accounts for the container now."""

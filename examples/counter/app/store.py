@@ -1,0 +1,27 @@
+"""A counter that forgets nothing while it runs: one line in, one line out."""
+
+import socket
+import socketserver
+import sys
+
+counts = {}
+
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            key = line.strip()
+            counts[key] = counts.get(key, 0) + 1
+            self.wfile.write(b"%d\n" % counts[key])
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+if "--probe" in sys.argv:
+    socket.create_connection(("127.0.0.1", 6000), 1).close()
+else:
+    print("store: ready", flush=True)
+    Server(("", 6000), Handler).serve_forever()
