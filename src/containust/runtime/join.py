@@ -6,10 +6,9 @@ environment. It is never a child of the container's init, so it is waited for by
 
 from __future__ import annotations
 
-import os
-
 import _signal
 import _socket
+import os
 
 from containust.common.errors import ContainustError
 from containust.core import syscalls

@@ -13,12 +13,11 @@ If the parent dies before exec the child dies too (PDEATHSIG), so no half-made c
 
 from __future__ import annotations
 
+import _signal
+import _socket
 import os
 from errno import EACCES, ENOENT, ENOTDIR
 from struct import pack
-
-import _signal
-import _socket
 
 from containust.common.errors import ContainustError
 from containust.core import capability, idmap, seccomp, syscalls
@@ -291,7 +290,7 @@ def explain(launch: Launch, report: bytes) -> ContainustError:
     step, number, detail = fields[0].decode(), int(fields[1]), fields[2].decode(errors="replace")
     program = os.fsdecode(launch.argv[0])
     if step == "exec":
-        if number == ENOENT or number == ENOTDIR:
+        if number in (ENOENT, ENOTDIR):
             return ContainustError(
                 "R004",
                 f"{launch.name}: {program} is not in the image",

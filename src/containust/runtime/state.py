@@ -226,7 +226,7 @@ def encode(state: State) -> bytes:
 
 
 class Update:
-    """``with Update(project) as state:`` holds the lock, gives the newest state, and writes it when the block ends well."""
+    """``with Update(project) as state:`` holds the lock and gives the newest state; written when the block ends well."""
 
     __slots__ = ("_lock", "_project", "_state")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import _signal
 import fcntl
 import os
 import select
 import termios
 import tty
-
-import _signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -71,6 +71,11 @@ class Stack:
         return cls(resolved, Engine(home, options), options.container_id)
 
     @property
+    def resolved(self) -> types.Stack:
+        """The file as it was read and resolved."""
+        return self._resolved
+
+    @property
     def components(self) -> dict[str, types.Component]:
         """The components to deploy, by name."""
         return self._resolved.components

@@ -43,7 +43,8 @@ def run(words: list[str], context: Context) -> int:
     if given.text("graph"):
         from containust.sdk.language import graph
 
-        context.out(graph(file, given.text("graph") or "", offline=context.offline))
+        stack = Stack.load(file, state_file=context.state_file, offline=context.offline)
+        context.out(graph(stack.resolved, given.text("graph") or ""))
         return 0
     stack = Stack.load(file, state_file=context.state_file, offline=context.offline, backend=context.backend)
     steps = stack.plan()

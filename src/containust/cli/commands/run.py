@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from containust.cli.arguments import FLAG, LIST, VALUE, Arguments, number, parse
+from containust.cli.arguments import FLAG, LIST, VALUE, Arguments, parse
 from containust.common.errors import ContainustError, UsageError
 from containust.sdk.stack import Stack
 
@@ -63,7 +63,7 @@ OPTIONS = {
     "--writable": ("writable", FLAG),
     "--include": ("include", LIST),
 }
-ONLY_IMAGE = "name rm interactive tty env volume memory cpus pids network publish user workdir writable include".split()
+ONLY_IMAGE = [name for name, _ in OPTIONS.values() if name not in ("detach", "only", "keep_orphans", "image")]
 
 
 def run(words: list[str], context: Context) -> int:

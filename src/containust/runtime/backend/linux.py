@@ -369,11 +369,10 @@ class LinuxBackend:
 
     def adopt_process(self, container: Container) -> int:
         """A pidfd of a running container's init. Raises ContainustError R007 when it has ended."""
-        if container.pid is not None and container.start_ticks is not None:
-            if container.boot_id == process.boot_id():
-                pidfd = process.open_pidfd(container.pid, container.start_ticks)
-                if pidfd >= 0:
-                    return pidfd
+        if container.pid and container.start_ticks is not None and container.boot_id == process.boot_id():
+            pidfd = process.open_pidfd(container.pid, container.start_ticks)
+            if pidfd >= 0:
+                return pidfd
         raise ContainustError(
             "R007", f"{container.name} is not running", f"start it with `ctst start {container.name}`"
         )
