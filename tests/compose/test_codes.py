@@ -26,9 +26,7 @@ def write(directory: Path, example: str) -> str:
 
 def found(directory: Path, code: str, example: str) -> list[str]:
     environ = {"HOME": str(directory), "CONTAINUST_SECRET_CONTAINUST_EXAMPLE_PRESENT": "x"}
-    stack, diagnostics = load_checked(
-        write(directory, example), offline=True, environ=environ, strict=code == "W016"
-    )
+    stack, diagnostics = load_checked(write(directory, example), offline=True, environ=environ, strict=code == "W016")
     assert (stack is None) == any(one.severity == "error" for one in diagnostics)
     return [one.code for one in diagnostics]
 

@@ -132,9 +132,7 @@ def test_a_profile_makes_its_services_real(project: Path) -> None:
 
 
 def test_override_files_merge(project: Path) -> None:
-    base = (
-        "services: {a: {image: 'x:1', ports: ['80:80'], environment: [A=1], command: one, volumes: ['v:/v']}}"
-    )
+    base = "services: {a: {image: 'x:1', ports: ['80:80'], environment: [A=1], command: one, volumes: ['v:/v']}}"
     over = "services: {a: {image: 'x:2', ports: ['81:81'], environment: {B: 2}, command: [two]}}"
     over = over.replace("[two]", "[two], volumes: !reset []")
     _, stack = converted(project, base, over)
@@ -219,13 +217,9 @@ def compare(name: str, service: dict[str, Any], component: Component, stack: Sta
     assert image == service["image"], name
     for ours, theirs in ((component.command, "command"), (component.entrypoint, "entrypoint")):
         assert (ours or None) == (service.get(theirs) or None), (name, theirs)
-    theirs_env = {
-        k: v.replace("$$", "$") for k, v in (service.get("environment") or {}).items() if v is not None
-    }
+    theirs_env = {k: v.replace("$$", "$") for k, v in (service.get("environment") or {}).items() if v is not None}
     wired = {
-        f"{target.upper()}_{end}"
-        for target in component.depends_on
-        for end in ("HOST", "PORT", "CONNECTION_STRING")
+        f"{target.upper()}_{end}" for target in component.depends_on for end in ("HOST", "PORT", "CONNECTION_STRING")
     }
     assert {k: v for k, v in component.env.items() if k not in wired} == theirs_env, name
     ports = {

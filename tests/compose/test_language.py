@@ -117,8 +117,7 @@ def test_wrong_literals(files: Files, value: str) -> None:
 
 def test_every_error_of_a_file_in_one_run_sorted(files: Files) -> None:
     _, found = files.check(
-        "COMPONENT a {\n x = \n port 80\n memory = [\n}\n"
-        "CONNECT a > b\nEXPOSE x\nCOMPONENT b {\n foo = 1\n}\n"
+        "COMPONENT a {\n x = \n port 80\n memory = [\n}\nCONNECT a > b\nEXPOSE x\nCOMPONENT b {\n foo = 1\n}\n"
     )
     lines = [d.place.line for d in found]
     assert lines == sorted(lines) and {2, 3, 6, 7, 9} <= set(lines) | {3}
@@ -249,14 +248,10 @@ def test_healthcheck_forms(files: Files) -> None:
 
 
 def test_imports_look_next_to_the_file_then_next_to_the_entry(files: Files) -> None:
-    files.other(
-        "sub/a.ctst", 'IMPORT "b.ctst"\nIMPORT "c.ctst"\nCOMPONENT t FROM b {}\nCOMPONENT u FROM c {}'
-    )
+    files.other("sub/a.ctst", 'IMPORT "b.ctst"\nIMPORT "c.ctst"\nCOMPONENT t FROM b {}\nCOMPONENT u FROM c {}')
     files.other("sub/b.ctst", "COMPONENT b {\n" + IMAGE + "}")
     files.other("c.ctst", "COMPONENT c {\n" + IMAGE + "}")
-    stack = files.stack(
-        'IMPORT "sub/a.ctst" AS l\nCOMPONENT x FROM l.t {}\nCOMPONENT y FROM l.u {}\nCONNECT x -> y'
-    )
+    stack = files.stack('IMPORT "sub/a.ctst" AS l\nCOMPONENT x FROM l.t {}\nCOMPONENT y FROM l.u {}\nCONNECT x -> y')
     assert list(stack.components) == ["x", "y"]
 
 
@@ -364,9 +359,7 @@ def test_self_connection_is_a_cycle(files: Files) -> None:
 
 def test_stages_and_order(files: Files) -> None:
     stack = files.stack(
-        two()
-        + two().replace("a {", "c {").replace("b {", "d {")
-        + "CONNECT a -> b, c\nCONNECT b -> d\nCONNECT c -> d"
+        two() + two().replace("a {", "c {").replace("b {", "d {") + "CONNECT a -> b, c\nCONNECT b -> d\nCONNECT c -> d"
     )
     assert stages(stack) == [["d"], ["b", "c"], ["a"]]
     assert order(stack) == ["d", "b", "c", "a"]
