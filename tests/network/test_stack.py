@@ -63,9 +63,7 @@ def test_published_ports_in_ipv6(host: Host) -> None:
 
 
 def test_networks_and_projects_are_apart_in_both_directions(host: Host) -> None:
-    first, at_first = host.containers(
-        host.networks(ONE), {"a": ["front"], "b": ["back"], "ab": ["front", "back"]}
-    )
+    first, at_first = host.containers(host.networks(ONE), {"a": ["front"], "b": ["back"], "ab": ["front", "back"]})
     second, at_second = host.containers(host.networks(TWO), {"a": ["front"]})
     everyone = {"a": first["a"], "b": first["b"], "other": second["a"]}
     places = {"a": at_first["a"][0], "b": at_first["b"][0], "other": at_second["a"][0]}
@@ -109,9 +107,7 @@ def test_the_outside_reaches_nothing_that_is_not_published(host: Host) -> None:
     containers, at = host.containers(host.networks(ONE), {"web": ["bridge"]}, [Expose("web", 8080, 80)])
     containers["web"].call(listen, "0.0.0.0", 80)
     place = at["web"][0]
-    host.outside.call(
-        sh, f"ip route add {place.gateway}/32 via {HOST}; ip route add {place.address}/32 via {HOST}"
-    )
+    host.outside.call(sh, f"ip route add {place.gateway}/32 via {HOST}; ip route add {place.address}/32 via {HOST}")
     assert host.outside.call(ask, place.address, 80, "tcp", 0.5) == ""
     # A neighbour on the wire sends to the host's 127.0.0.1.
     host.outside.call(sh, "ip addr del 127.0.0.1/8 dev lo; sysctl -qw net.ipv4.conf.all.route_localnet=1")
@@ -124,9 +120,7 @@ def test_forwarding_is_for_containers_only_and_given_back(host: Host) -> None:
     third = host.namespace()
     sh(f"ip link add up1 type veth peer name eth0 netns {third.pid}")
     sh("ip addr add 198.51.100.1/24 dev up1; ip link set up1 up")
-    third.call(
-        sh, "ip addr add 198.51.100.9/24 dev eth0; ip link set eth0 up; ip route add default via 198.51.100.1"
-    )
+    third.call(sh, "ip addr add 198.51.100.9/24 dev eth0; ip link set eth0 up; ip route add default via 198.51.100.1")
     third.call(listen, "0.0.0.0", 80)
     host.outside.call(sh, f"ip route add 198.51.100.0/24 via {HOST}")
     one, two = host.networks(ONE), host.networks(TWO)
@@ -134,9 +128,7 @@ def test_forwarding_is_for_containers_only_and_given_back(host: Host) -> None:
     containers, _ = host.containers(two, {"web": ["bridge"]})
     assert setting("ipv4/conf/up0/forwarding") == "1"
     assert containers["web"].call(ask, "198.51.100.9", 80) == "198.51.100.1"
-    assert host.outside.call(ask, "198.51.100.9", 80, "tcp", 0.5) == "", (
-        "the host is no router between its networks"
-    )
+    assert host.outside.call(ask, "198.51.100.9", 80, "tcp", 0.5) == "", "the host is no router between its networks"
     nft = nf.connect()
     assert forwarding.changed(nft)["forwarding4"] == ["up0", "up1"]
     nft.close()
@@ -150,9 +142,7 @@ def test_forwarding_is_for_containers_only_and_given_back(host: Host) -> None:
 def test_offline_containers_reach_peers_only(host: Host) -> None:
     host.outside.call(listen, "::", 80)
     exposes = [Expose("web", 8080, 80)]
-    containers, at = host.containers(
-        host.networks(ONE, offline=True), {"web": ["bridge"], "db": ["bridge"]}, exposes
-    )
+    containers, at = host.containers(host.networks(ONE, offline=True), {"web": ["bridge"], "db": ["bridge"]}, exposes)
     containers["web"].call(listen, "0.0.0.0", 80)
     sent = sh("cat /sys/class/net/up0/statistics/tx_packets") if os.path.exists("/sys/class/net/up0") else ""
     assert containers["db"].call(ask, at["web"][0].address, 80) == at["db"][0].address
@@ -168,12 +158,10 @@ def test_the_hosts_forward_policy_applies_to_published_ports(host: Host) -> None
     containers, _ = host.containers(host.networks(ONE), {"web": ["bridge"]}, exposes)
     containers["web"].call(listen, "0.0.0.0", 80)
     assert host.outside.call(ask, HOST, 8081) == OUTSIDE
-    sh(
-        "nft 'add table inet own; add chain inet own f { type filter hook forward priority 10; policy drop; }'"
-    )
+    sh("nft 'add table inet own; add chain inet own f { type filter hook forward priority 10; policy drop; }'")
     assert host.outside.call(ask, HOST, 8081, "tcp", 0.5) == ""
     sh(
-        "nft 'add rule inet own f ct original proto-dst 8081 accept; add rule inet own f ct state established accept'"
+        "nft 'add rule inet own f meta l4proto tcp ct original proto-dst 8081 accept; add rule inet own f ct state established accept'"
     )
     assert host.outside.call(ask, HOST, 8081) == OUTSIDE
 
@@ -212,9 +200,7 @@ def test_a_restarted_container_keeps_its_address(host: Host) -> None:
 
 def test_a_subnet_that_the_host_uses_is_never_chosen(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTAINUST_NETWORK_POOL", "10.66.0.0/22:24")
-    sh(
-        f"ip route add 10.66.0.0/24 via {OUTSIDE}; ip addr add 10.66.1.5/24 dev up0; ip rule add to 1.2.3.4 table 77"
-    )
+    sh(f"ip route add 10.66.0.0/24 via {OUTSIDE}; ip addr add 10.66.1.5/24 dev up0; ip rule add to 1.2.3.4 table 77")
     sh(f"ip route add 10.66.2.128/25 via {OUTSIDE} table 77")
     networks = host.networks(ONE)
     assert networks.ensure(["bridge"])["bridge"]["subnet"] == "10.66.3.0/24"
@@ -239,9 +225,7 @@ def _kill_before(number: int) -> None:
     original = netlink.Connection.send_batch
     count = 0
 
-    def send(
-        self: netlink.Connection, messages: list[bytes], acknowledged: int
-    ) -> list[tuple[int, int, str]]:
+    def send(self: netlink.Connection, messages: list[bytes], acknowledged: int) -> list[tuple[int, int, str]]:
         nonlocal count
         refused: list[tuple[int, int, str]] = []
         if messages and messages[0][4:6] == b"\x10\x00" and messages[-1][4:6] == b"\x11\x00":

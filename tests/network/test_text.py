@@ -14,9 +14,7 @@ from containust.runtime.network.attachment import Attachment
 
 
 def attachment(network: str, address: str, address6: str | None = None) -> Attachment:
-    return Attachment(
-        network, "eth0", "ctv0", "ctb0", "02:63:00:00:00:00", 1500, address, 24, "10.0.0.1", address6
-    )
+    return Attachment(network, "eth0", "ctv0", "ctb0", "02:63:00:00:00:00", 1500, address, 24, "10.0.0.1", address6)
 
 
 def test_hosts_names_peers_on_shared_networks_only() -> None:
@@ -62,9 +60,7 @@ def test_resolv_conf(tmp_path: Path) -> None:
     assert "nameserver" not in hosts.resolv_conf(offline=True)
 
 
-@pytest.mark.parametrize(
-    "value", ["x", "10.0.0.0", "10.0.0.1/8", "fd00::/8", "10.0.0.0/24:16", "10.0.0.0/8:31", ","]
-)
+@pytest.mark.parametrize("value", ["x", "10.0.0.0", "10.0.0.1/8", "fd00::/8", "10.0.0.0/24:16", "10.0.0.0/8:31", ","])
 def test_a_pool_that_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("CONTAINUST_NETWORK_POOL", value)
     if value == "10.0.0.0":  # one address is a prefix of its own, and too small
@@ -83,9 +79,7 @@ def test_overlap() -> None:
 
 
 def test_a_start_imports_nothing_heavy() -> None:
-    heavy = (
-        "re enum typing dataclasses pathlib subprocess logging socket json argparse asyncio threading hashlib"
-    )
+    heavy = "re enum typing dataclasses pathlib subprocess logging socket json argparse asyncio threading hashlib"
     heavy += " tempfile shutil signal contextlib collections functools inspect urllib uuid secrets ctypes ipaddress"
     code = (
         "import sys; before = set(sys.modules)\n"
@@ -94,7 +88,5 @@ def test_a_start_imports_nothing_heavy() -> None:
         "import containust.runtime.network.hosts, containust.runtime.network.ports\n"
         f"print(*(set({heavy!r}.split()) & (set(sys.modules) - before)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 NFPROTO_INET = 1
 NFPROTO_IPV4 = 2
+NFPROTO_BRIDGE = 7
 NFPROTO_IPV6 = 10
 
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
@@ -52,10 +53,13 @@ NF_INET_FORWARD = 2
 NF_INET_LOCAL_OUT = 3
 NF_INET_POST_ROUTING = 4
 
+META_PROTOCOL = 1
 META_IIFNAME = 6
 META_OIFNAME = 7
 META_NFPROTO = 15
 META_L4PROTO = 16
+META_PKTTYPE = 19
+META_BROUTE = 35
 CT_STATE = 0
 CT_STATUS = 2
 CT_STATE_ESTABLISHED_RELATED = 2 | 4
@@ -108,9 +112,9 @@ def apply(connection: Connection, messages: Sequence[bytes], what: str) -> None:
         raise NetlinkError(number, index - 1, what, detail)
 
 
-def table(name: str, comment: str = "") -> bytes:
-    """Make a table of family inet, if it is not there."""
-    payload = _header(NFPROTO_INET) + text(1, name)
+def table(name: str, comment: str = "", family: int = NFPROTO_INET) -> bytes:
+    """Make a table, if it is not there."""
+    payload = _header(family) + text(1, name)
     if comment:
         # NFTA_TABLE_USERDATA in libnftnl's own encoding: type 0 (comment), length, string.
         value = comment.encode() + b"\0"
@@ -118,9 +122,9 @@ def table(name: str, comment: str = "") -> bytes:
     return message(_NEWTABLE, NLM_F_CREATE, payload)
 
 
-def delete_table(name: str) -> bytes:
+def delete_table(name: str, family: int = NFPROTO_INET) -> bytes:
     """Delete a table with all that is in it; the batch fails with ENOENT if there is none."""
-    return message(_DELTABLE, 0, _header(NFPROTO_INET) + text(1, name))
+    return message(_DELTABLE, 0, _header(family) + text(1, name))
 
 
 def chain(table: str, name: str) -> bytes:
@@ -128,12 +132,12 @@ def chain(table: str, name: str) -> bytes:
     return message(_NEWCHAIN, NLM_F_CREATE, _header(NFPROTO_INET) + text(1, table) + text(3, name))
 
 
-def base_chain(table: str, name: str, kind: str, hook: int, priority: int) -> bytes:
+def base_chain(table: str, name: str, kind: str, hook: int, priority: int, family: int = NFPROTO_INET) -> bytes:
     """A chain on a netfilter hook, policy accept. ``kind`` is ``"filter"`` or ``"nat"``."""
     return message(
         _NEWCHAIN,
         NLM_F_CREATE,
-        _header(NFPROTO_INET)
+        _header(family)
         + text(1, table)
         + text(3, name)
         + nested(4, _u32(1, hook), _u32(2, priority))
@@ -142,12 +146,12 @@ def base_chain(table: str, name: str, kind: str, hook: int, priority: int) -> by
     )
 
 
-def rule(table: str, chain: str, *expressions: bytes) -> bytes:
+def rule(table: str, chain: str, *expressions: bytes, family: int = NFPROTO_INET) -> bytes:
     """A rule at the end of a chain."""
     return message(
         _NEWRULE,
         NLM_F_CREATE | NLM_F_APPEND,
-        _header(NFPROTO_INET) + text(1, table) + text(2, chain) + nested(4, *expressions),
+        _header(family) + text(1, table) + text(2, chain) + nested(4, *expressions),
     )
 
 
@@ -211,19 +215,13 @@ def set_elements(table: str, name: str, number: int, elements: Iterable[tuple[by
             message(
                 _NEWSETELEM,
                 NLM_F_CREATE,
-                _header(NFPROTO_INET)
-                + text(1, table)
-                + text(2, name)
-                + nested(3, *encoded)
-                + _u32(4, number),
+                _header(NFPROTO_INET) + text(1, table) + text(2, name) + nested(3, *encoded) + _u32(4, number),
             )
         )
         encoded.clear()
 
     for key, data in elements:
-        encoded.append(
-            nested(1, nested(1, attribute(1, key)), *((nested(2, attribute(1, data)),) if data else ()))
-        )
+        encoded.append(nested(1, nested(1, attribute(1, key)), *((nested(2, attribute(1, data)),) if data else ())))
         if len(encoded) == 500:
             flush()
     if encoded:
@@ -308,6 +306,23 @@ def dnat(family: int, address_register: int, port_register: int) -> bytes:
     )
 
 
+def load(value: bytes, register: int = 1) -> bytes:
+    """Load a constant."""
+    return _expression("immediate", _u32(1, register), nested(2, attribute(1, value)))
+
+
+def set_meta(key: int, register: int = 1) -> bytes:
+    """Set a property of the packet from a register."""
+    return _expression("meta", _u32(2, key), _u32(3, register))
+
+
+def snat(family: int, address_register: int = 1) -> bytes:
+    """Give the connection the source address in the register."""
+    return _expression(
+        "nat", _u32(1, 0), _u32(2, family), _u32(3, address_register), _u32(4, address_register), _u32(7, 1)
+    )
+
+
 def masquerade() -> bytes:
     """Give the connection the outgoing interface's own address."""
     return _expression("masq")
@@ -331,10 +346,10 @@ def reject() -> bytes:
 # Reading.
 
 
-def tables(connection: Connection) -> list[tuple[str, str]]:
-    """``(name, comment)`` of each table of family inet."""
+def tables(connection: Connection, family: int = NFPROTO_INET) -> list[tuple[str, str]]:
+    """``(name, comment)`` of each table of a family."""
     found = []
-    for _, start, stop, buffer in connection.dump(message(_GETTABLE, 0, _header(NFPROTO_INET))):
+    for _, start, stop, buffer in connection.dump(message(_GETTABLE, 0, _header(family))):
         values = attribute_map(buffer, start + 4, stop)
         userdata = values.get(6, b"")
         comment = ""

@@ -27,10 +27,12 @@ from containust.core.netlink import (
 AF_UNSPEC = 0
 AF_INET = 2
 AF_INET6 = 10
+AF_BRIDGE = 7
 
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
 RTM_GETLINK = 18
+RTM_SETLINK = 19
 RTM_NEWADDR = 20
 RTM_GETADDR = 22
 RTM_NEWROUTE = 24
@@ -44,6 +46,7 @@ IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_MASTER = 10
+IFLA_PROTINFO = 12
 IFLA_LINKINFO = 18
 IFLA_NET_NS_PID = 19
 IFLA_AF_SPEC = 26
@@ -53,6 +56,7 @@ IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
 IFLA_BR_FORWARD_DELAY = 1
 IFLA_BR_MCAST_SNOOPING = 23
+IFLA_BRPORT_MODE = 4
 IFLA_INET_CONF = 1
 VETH_INFO_PEER = 1
 
@@ -112,7 +116,15 @@ def new_bridge(name: str, index: int, mac: bytes, mtu: int, group: int) -> bytes
 
 
 def new_veth(
-    name: str, master: int, mtu: int, group: int, peer: str, peer_index: int, peer_mac: bytes, pid: int
+    name: str,
+    index: int,
+    master: int,
+    mtu: int,
+    group: int,
+    peer: str,
+    peer_index: int,
+    peer_mac: bytes,
+    pid: int,
 ) -> bytes:
     """A veth pair: ``name`` here, up and a port of the bridge ``master``; ``peer`` in the namespace of
     ``pid``.
@@ -123,7 +135,7 @@ def new_veth(
     return message(
         RTM_NEWLINK,
         NLM_F_CREATE | NLM_F_EXCL,
-        _ifinfomsg.pack(AF_UNSPEC, 0, fresh_index(), IFF_UP, IFF_UP)
+        _ifinfomsg.pack(AF_UNSPEC, 0, index, IFF_UP, IFF_UP)
         + text(IFLA_IFNAME, name)
         + attribute(IFLA_MTU, pack("=I", mtu))
         + attribute(IFLA_MASTER, pack("=I", master))
@@ -143,6 +155,15 @@ def new_veth(
                 ),
             ),
         ),
+    )
+
+
+def hairpin(index: int) -> bytes:
+    """Let a bridge send a packet back through the port that it came in by."""
+    return message(
+        RTM_SETLINK,
+        0,
+        _ifinfomsg.pack(AF_BRIDGE, 0, index, 0, 0) + nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, b"\1")),
     )
 
 
@@ -175,9 +196,7 @@ def delete_link(name: str) -> bytes:
 def delete_group(group: int) -> bytes:
     """Delete every link of a group. One by one each costs the kernel a grace period of about 20 ms, together
     one."""
-    return message(
-        RTM_DELLINK, 0, _ifinfomsg.pack(AF_UNSPEC, 0, 0, 0, 0) + attribute(IFLA_GROUP, pack("=I", group))
-    )
+    return message(RTM_DELLINK, 0, _ifinfomsg.pack(AF_UNSPEC, 0, 0, 0, 0) + attribute(IFLA_GROUP, pack("=I", group)))
 
 
 def new_address(index: int, address: bytes, prefix: int) -> bytes:
@@ -266,8 +285,7 @@ def links(connection: Connection) -> list[Link]:
     request = message(
         RTM_GETLINK,
         0,
-        _ifinfomsg.pack(AF_UNSPEC, 0, 0, 0, 0)
-        + attribute(IFLA_EXT_MASK, pack("=I", RTEXT_FILTER_SKIP_STATS)),
+        _ifinfomsg.pack(AF_UNSPEC, 0, 0, 0, 0) + attribute(IFLA_EXT_MASK, pack("=I", RTEXT_FILTER_SKIP_STATS)),
     )
     found = []
     for _, start, end, buffer in connection.dump(request):

@@ -130,11 +130,7 @@ def choose6(taken: Iterable[Route], project: str, number: int) -> Subnet:
     """A free IPv6 /64 under a unique local prefix (RFC 4193) of the project."""
     claimed = [r for r in taken if r.bits == 128 and r.prefix > _DEFAULT_ROUTE_PREFIX]
     for salt in range(64):
-        base = (
-            bytes((0xFD, 0x63 + salt))
-            + crc32(project.encode()).to_bytes(4, "big")
-            + number.to_bytes(2, "big")
-        )
+        base = bytes((0xFD, 0x63 + salt)) + crc32(project.encode()).to_bytes(4, "big") + number.to_bytes(2, "big")
         subnet = Subnet(int.from_bytes(base + bytes(8), "big"), 64, 128)
         if not any(subnet.overlaps(r) for r in claimed):
             return subnet

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TABLE = "containust"
 _ALL6 = "/proc/sys/net/ipv6/conf/all/forwarding"
 _ALL6_COMMENT = "net.ipv6.conf.all.forwarding=0"
+_BRIDGE_FILTER = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 _SETTINGS = {
     "forwarding4": "/proc/sys/net/ipv4/conf/%s/forwarding",
     "forwarding6": "/proc/sys/net/ipv6/conf/%s/force_forwarding",
@@ -96,9 +97,7 @@ def record(nft: Connection, four: Sequence[str], six: Sequence[str], *, all6: bo
         (("forwarding4", four, nf.NFPROTO_IPV4), ("forwarding6", six, nf.NFPROTO_IPV6)), 1
     ):
         messages.append(nf.interface_set(TABLE, name, number))
-        messages += nf.set_elements(
-            TABLE, name, number, [(one.encode().ljust(16, b"\0"), b"") for one in members]
-        )
+        messages += nf.set_elements(TABLE, name, number, [(one.encode().ljust(16, b"\0"), b"") for one in members])
         came_in = nf.meta(nf.META_IIFNAME)
         if family == nf.NFPROTO_IPV6 and comment:
             came_in += nf.compare(BRIDGE_PREFIX.encode(), nf.NEQ)
@@ -129,9 +128,7 @@ def changed(nft: Connection) -> dict[str, list[str]]:
             if comment == _ALL6_COMMENT:
                 found["all6"].append("all")
             for setting in _SETTINGS:
-                found[setting] = sorted(
-                    key.rstrip(b"\0").decode() for key, _ in nf.elements(nft, TABLE, setting)
-                )
+                found[setting] = sorted(key.rstrip(b"\0").decode() for key, _ in nf.elements(nft, TABLE, setting))
     return found
 
 
@@ -147,6 +144,11 @@ def restore(nft: Connection) -> None:
     if known["all6"]:
         _write(_ALL6, "0")
     nf.apply(nft, [nf.delete_table(TABLE)], "nf_tables: remove the guard")
+
+
+def bridge_is_filtered() -> bool:
+    """Whether br_netfilter hands bridged packets of this namespace to the IP hooks."""
+    return _read(_BRIDGE_FILTER) == "1"
 
 
 def _read(path: str) -> str:

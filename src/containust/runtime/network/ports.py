@@ -126,11 +126,7 @@ def _check_tables(exposes: Sequence[Expose], project: str, *, ipv6: bool) -> Non
 
     nft = nf.connect()
     try:
-        others = [
-            name
-            for name, _ in nf.tables(nft)
-            if name.startswith(TABLE_PREFIX) and name != table_name(project)
-        ]
+        others = [name for name, _ in nf.tables(nft) if name.startswith(TABLE_PREFIX) and name != table_name(project)]
         for table in others:
             taken = {name: {key for key, _ in nf.elements(nft, table, name)} for name in MAPS}
             for expose in exposes:

@@ -24,6 +24,7 @@ from __future__ import annotations
 from struct import pack
 
 from containust.core import nftables as nf
+from containust.core.netlink import NetlinkError
 from containust.runtime.network.addresses import pack_address, parse
 
 TYPE_CHECKING = False
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from containust.runtime.network.attachment import Attachment
 
 BRIDGE_PREFIX = "ctb"
+VETH_PREFIX = "ctv"
 TABLE_PREFIX = "containust-"
 
 PROTOCOLS = {"tcp": 6, "udp": 17}
@@ -92,9 +94,7 @@ def published(
             family = 6 if len(packed) == 16 else 4
             exact = any(packed)
             key = (packed if exact else b"") + service
-            maps[f"published{family}" if exact else f"open{family}"].append(
-                (key, pack_address(inside) + port)
-            )
+            maps[f"published{family}" if exact else f"open{family}"].append((key, pack_address(inside) + port))
     return maps
 
 
@@ -157,6 +157,8 @@ def build(
     messages.append(nf.base_chain(table, "input", "filter", nf.NF_INET_LOCAL_IN, 0))
     messages.append(nf.chain(table, "host"))
     rule("input", from_us, nf.verdict(nf.JUMP, "host"))
+    # What is routed straight from a container's port (see route_loopback6).
+    rule("input", _iif(VETH_PREFIX + project[:7]), nf.verdict(nf.JUMP, "host"))
     rule("host", *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED), nf.verdict(nf.RETURN))
     rule("host", *_family(_V4), *_icmp(_ICMP, 8), nf.verdict(nf.RETURN))
     for kind in (
@@ -169,8 +171,15 @@ def build(
 
     messages.append(nf.base_chain(table, "leave", "nat", nf.NF_INET_POST_ROUTING, 100))
     rule("leave", to_us, *_ip(12, b"\x7f"), nf.masquerade())
-    rule("leave", to_us, *_ip6(8, pack_address("::1")), nf.masquerade())
     for network in networks.values():
+        if network.get("subnet6"):
+            rule(
+                "leave",
+                _oif(network["bridge"], exact=True),
+                *_ip6(8, pack_address("::1")),
+                nf.load(loopback6(network["subnet6"])),
+                nf.snat(nf.NFPROTO_IPV6),
+            )
         for text, offset, family in ((network["subnet"], 12, _V4), (network.get("subnet6"), 8, _V6)):
             if not text:
                 continue
@@ -231,6 +240,45 @@ def enforce(nft: Connection, project: str, content: list[bytes]) -> None:
     there = any(name == table for name, _ in nf.tables(nft))
     replaced = [nf.delete_table(table)] if there else []
     nf.apply(nft, [*replaced, nf.table(table), *content], "nf_tables")
+
+
+def loopback6(subnet6: str) -> bytes:
+    """The address of the host, beside the gateway's, that stands for its ``::1`` on a network."""
+    return parse(subnet6).packed(0xFFFFFFFF)
+
+
+def route_loopback6(nft: Connection, project: str, networks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make published ``::1`` ports work where br_netfilter is at work.
+
+    There answers are translated back to ``::1`` while still in the bridge, and then refused as a loopback address from
+    a wire. This takes them out of the bridge beforehand, as if they had come in by a port that is not part of
+    one. Linux 6.4 and newer; on older ones with br_netfilter ``::1`` does not lead to published ports, 127.0.0.1 does.
+    """
+    table, family = table_name(project), nf.NFPROTO_BRIDGE
+    six = [network["subnet6"] for network in networks.values() if network.get("subnet6")]
+    messages = [nf.table(table, family=family)]
+    if any(name == table for name, _ in nf.tables(nft, family)):
+        messages.insert(0, nf.delete_table(table, family))
+    messages.append(nf.base_chain(table, "loopback6", "filter", nf.NF_INET_PRE_ROUTING, -300, family))
+    messages += [
+        nf.rule(
+            table,
+            "loopback6",
+            _iif(VETH_PREFIX + project[:7]),
+            nf.meta(nf.META_PROTOCOL) + nf.compare(b"\x86\xdd"),
+            # Not neighbour discovery, which belongs to the bridge.
+            nf.payload(nf.PAYLOAD_NETWORK, 6, 1) + nf.compare(bytes((_ICMPV6,)), nf.NEQ),
+            nf.payload(nf.PAYLOAD_NETWORK, 24, 16) + nf.compare(loopback6(subnet6)),
+            nf.load(b"\0") + nf.set_meta(nf.META_PKTTYPE),
+            nf.load(b"\1") + nf.set_meta(nf.META_BROUTE),
+            family=family,
+        )
+        for subnet6 in six
+    ]
+    try:
+        nf.apply(nft, messages, "nf_tables: bridge")
+    except NetlinkError:
+        return
 
 
 def bridge_pattern(project: str) -> str:

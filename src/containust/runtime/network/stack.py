@@ -42,9 +42,7 @@ class StackNetworks:
 
     __slots__ = ("_links", "_nft", "_routes", "group", "offline", "project", "recorded")
 
-    def __init__(
-        self, project: str, recorded: dict[str, dict[str, Any]] | None = None, *, offline: bool = False
-    ):
+    def __init__(self, project: str, recorded: dict[str, dict[str, Any]] | None = None, *, offline: bool = False):
         self.project = project
         self.recorded = {} if recorded is None else recorded
         self.offline = offline
@@ -134,6 +132,7 @@ class StackNetworks:
             messages.append(rt.new_address(index, subnet6.packed(1), subnet6.prefix))
             # IPv6 has no route_localnet: answers to ::1, translated back, need a route on the bridge they
             # come by.
+            messages.append(rt.new_address(index, rules.loopback6(network["subnet6"]), 128))
             messages.append(rt.local_route(index, _LOOPBACK6, 4096))
         return messages
 
@@ -151,13 +150,9 @@ class StackNetworks:
 
     def _mtu(self) -> int:
         """The smallest MTU of the interfaces that lead out: larger packets would be dropped on the way."""
-        return min(
-            (link.mtu for link in forwarding.uplinks(self._links or (), self._routes)), default=DEFAULT_MTU
-        )
+        return min((link.mtu for link in forwarding.uplinks(self._links or (), self._routes)), default=DEFAULT_MTU)
 
-    def allocate(
-        self, container_id: str, names: Iterable[str], keep: Sequence[Attachment] = ()
-    ) -> list[Attachment]:
+    def allocate(self, container_id: str, names: Iterable[str], keep: Sequence[Attachment] = ()) -> list[Attachment]:
         """Addresses for a container on the networks ``names``, the same as last time if it had some
         (``keep``, or the
         recorded lease). Nothing is made; host interface names are new each time."""
@@ -189,9 +184,7 @@ class StackNetworks:
             )
         return attachments
 
-    def _lease(
-        self, name: str, network: dict[str, Any], subnet: Subnet, container_id: str, kept: str | None
-    ) -> int:
+    def _lease(self, name: str, network: dict[str, Any], subnet: Subnet, container_id: str, kept: str | None) -> int:
         leases = network["leases"]
         used = {lease[0] for other, lease in leases.items() if other != container_id}
         host = leases[container_id][0] if container_id in leases else 0
@@ -236,6 +229,8 @@ class StackNetworks:
         )
         try:
             nft = self._nft = self._nft or nf.connect()
+            if (maps["published6"] or maps["open6"]) and forwarding.bridge_is_filtered():
+                rules.route_loopback6(nft, self.project, self.recorded)
             if not outside:
                 rules.enforce(nft, self.project, content)
                 return
@@ -265,20 +260,30 @@ class StackNetworks:
         network
         namespace, all in one batch."""
         index = {network["bridge"]: network["index"] for network in self.recorded.values()}
-        messages = [
-            rt.new_veth(
-                one.host_interface,
-                index[one.bridge],
-                one.mtu,
-                self.group,
-                one.interface,
-                FIRST_INDEX + position,
-                bytes.fromhex(one.mac.replace(":", "")),
-                pid,
-            )
-            for pid, attachments in pairs
-            for position, one in enumerate(attachments)
-        ]
+        filtered = forwarding.bridge_is_filtered()
+        messages: list[bytes] = []
+        for pid, attachments in pairs:
+            for position, one in enumerate(attachments):
+                port = rt.fresh_index()
+                messages.append(
+                    rt.new_veth(
+                        one.host_interface,
+                        port,
+                        index[one.bridge],
+                        one.mtu,
+                        self.group,
+                        one.interface,
+                        FIRST_INDEX + position,
+                        bytes.fromhex(one.mac.replace(":", "")),
+                        pid,
+                    )
+                )
+                # With br_netfilter the bridge itself translates: a container's own published port leads back through
+                # its port, and answers to ::1 are routed from there (rules.route_loopback6).
+                if filtered:
+                    messages.append(rt.hairpin(port))
+                    if one.address6:
+                        messages.append(rt.local_route(port, _LOOPBACK6, 4096))
         if not messages:
             return
         connection = Connection(NETLINK_ROUTE)
@@ -326,6 +331,8 @@ def collect(project: str) -> None:
             # Made first, so that deleting it is no error when there was none. Before the links, so that the
             # grace periods of both pass at the same time; no container lives that the rules would hold.
             nf.apply(nft, [nf.table(table), nf.delete_table(table)], "nf_tables")
+            if any(name == table for name, _ in nf.tables(nft, nf.NFPROTO_BRIDGE)):
+                nf.apply(nft, [nf.delete_table(table, nf.NFPROTO_BRIDGE)], "nf_tables")
             refused = connection.try_execute([rt.delete_group(group)])
             _unless_missing(refused, "links of the project")
             forwarding.restore(nft)
