@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NFPROTO_INET = 1
 NFPROTO_IPV4 = 2
-NFPROTO_BRIDGE = 7
+NFPROTO_NETDEV = 5
 NFPROTO_IPV6 = 10
 
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
@@ -54,16 +54,16 @@ NF_INET_LOCAL_OUT = 3
 NF_INET_POST_ROUTING = 4
 
 META_PROTOCOL = 1
+META_MARK = 3
 META_IIFNAME = 6
 META_OIFNAME = 7
 META_NFPROTO = 15
 META_L4PROTO = 16
-META_PKTTYPE = 19
-META_BROUTE = 35
 CT_STATE = 0
 CT_STATUS = 2
 CT_STATE_ESTABLISHED_RELATED = 2 | 4
 CT_STATUS_DNAT = 32
+PAYLOAD_LINK = 0
 PAYLOAD_NETWORK = 1
 PAYLOAD_TRANSPORT = 2
 EQ, NEQ = 0, 1
@@ -137,12 +137,26 @@ def base_chain(table: str, name: str, kind: str, hook: int, priority: int, famil
     return message(
         _NEWCHAIN,
         NLM_F_CREATE,
-        _header(family)
+        _header(NFPROTO_INET)
         + text(1, table)
         + text(3, name)
         + nested(4, _u32(1, hook), _u32(2, priority))
         + _u32(5, _CHAIN_POLICY_ACCEPT)
         + text(7, kind),
+    )
+
+
+def ingress_chain(table: str, name: str, device: str) -> bytes:
+    """A chain of a table of family netdev, on what a device receives, before any protocol sees it."""
+    return message(
+        _NEWCHAIN,
+        NLM_F_CREATE,
+        _header(NFPROTO_NETDEV)
+        + text(1, table)
+        + text(3, name)
+        + nested(4, _u32(1, 0), _u32(2, 0), text(3, device))
+        + _u32(5, _CHAIN_POLICY_ACCEPT)
+        + text(7, "filter"),
     )
 
 
@@ -316,11 +330,14 @@ def set_meta(key: int, register: int = 1) -> bytes:
     return _expression("meta", _u32(2, key), _u32(3, register))
 
 
-def snat(family: int, address_register: int = 1) -> bytes:
-    """Give the connection the source address in the register."""
-    return _expression(
-        "nat", _u32(1, 0), _u32(2, family), _u32(3, address_register), _u32(4, address_register), _u32(7, 1)
-    )
+def set_payload(base: int, offset: int, length: int, register: int = 1) -> bytes:
+    """Write a register into a header that has no checksum."""
+    return _expression("payload", _u32(5, register), _u32(2, base), _u32(3, offset), _u32(4, length), _u32(6, 0))
+
+
+def forward_to(register: int = 1) -> bytes:
+    """Send the packet out by the device whose index is in the register (family netdev)."""
+    return _expression("fwd", _u32(1, register))
 
 
 def masquerade() -> bytes:

@@ -37,13 +37,16 @@ if TYPE_CHECKING:
     from containust.runtime.network.attachment import Attachment
 
 BRIDGE_PREFIX = "ctb"
-VETH_PREFIX = "ctv"
 TABLE_PREFIX = "containust-"
 
 PROTOCOLS = {"tcp": 6, "udp": 17}
 _ICMP, _ICMPV6 = 1, 58
 _RTN_LOCAL = pack("=I", 2)
 _V4, _V6 = bytes((nf.NFPROTO_IPV4,)), bytes((nf.NFPROTO_IPV6,))
+
+_LOOPBACK6 = pack_address("::1")
+# On the few packets of route_loopback6 only, and only until they leave the bridge.
+ANSWER_MARK = pack("=I", 0x63740001)
 
 # The four maps of published ports: an exact host address, or any address of the host.
 MAPS = {
@@ -135,7 +138,18 @@ def build(
             nf.notrack(),
         )
 
+    rule("guard", from_us, *_ip6(24, _LOOPBACK6), nf.verdict(nf.DROP))
+
     if used:
+        messages.append(nf.base_chain(table, "answer", "filter", nf.NF_INET_PRE_ROUTING, 0))
+        rule(
+            "answer",
+            from_us,
+            *_ip6(24, _LOOPBACK6),
+            *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED),
+            *_ct(nf.CT_STATUS, nf.CT_STATUS_DNAT),
+            nf.load(ANSWER_MARK) + nf.set_meta(nf.META_MARK),
+        )
         _publish(table, messages, rule, used)
 
     messages.append(nf.base_chain(table, "forward", "filter", nf.NF_INET_FORWARD, 0))
@@ -157,36 +171,23 @@ def build(
     messages.append(nf.base_chain(table, "input", "filter", nf.NF_INET_LOCAL_IN, 0))
     messages.append(nf.chain(table, "host"))
     rule("input", from_us, nf.verdict(nf.JUMP, "host"))
-    # What is routed straight from a container's port (see route_loopback6).
-    rule("input", _iif(VETH_PREFIX + project[:7]), nf.verdict(nf.JUMP, "host"))
     rule("host", *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED), nf.verdict(nf.RETURN))
     rule("host", *_family(_V4), *_icmp(_ICMP, 8), nf.verdict(nf.RETURN))
-    for kind in (
-        128,
-        135,
-        136,
-    ):  # echo request, neighbour solicitation and advertisement; no router advertisement
+    # Echo request, neighbour solicitation and advertisement; no router advertisement.
+    for kind in (128, 135, 136):
         rule("host", *_family(_V6), *_icmp(_ICMPV6, kind), nf.verdict(nf.RETURN))
     rule("host", nf.counter(), nf.reject())
 
     messages.append(nf.base_chain(table, "leave", "nat", nf.NF_INET_POST_ROUTING, 100))
     rule("leave", to_us, *_ip(12, b"\x7f"), nf.masquerade())
+    rule("leave", to_us, *_ip6(8, _LOOPBACK6), nf.masquerade())
     for network in networks.values():
-        if network.get("subnet6"):
-            rule(
-                "leave",
-                _oif(network["bridge"], exact=True),
-                *_ip6(8, pack_address("::1")),
-                nf.load(loopback6(network["subnet6"])),
-                nf.snat(nf.NFPROTO_IPV6),
-            )
         for text, offset, family in ((network["subnet"], 12, _V4), (network.get("subnet6"), 8, _V6)):
             if not text:
                 continue
             subnet = parse(text)
             ours_source = _in_subnet(offset, subnet.packed(0), subnet.prefix, family)
-            # Out of the host; and from a container to a published port of its own network, where the answer
-            # would
+            # Out of the host; and from a container to a published port of its own network, where the answer would
             # otherwise go straight back, past the translation.
             rule("leave", *ours_source, to_others, nf.masquerade())
             rule(
@@ -242,41 +243,38 @@ def enforce(nft: Connection, project: str, content: list[bytes]) -> None:
     nf.apply(nft, [*replaced, nf.table(table), *content], "nf_tables")
 
 
-def loopback6(subnet6: str) -> bytes:
-    """The address of the host, beside the gateway's, that stands for its ``::1`` on a network."""
-    return parse(subnet6).packed(0xFFFFFFFF)
-
-
 def route_loopback6(nft: Connection, project: str, networks: Mapping[str, Mapping[str, Any]]) -> None:
     """Make published ``::1`` ports work where br_netfilter is at work.
 
-    There answers are translated back to ``::1`` while still in the bridge, and then refused as a loopback address from
-    a wire. This takes them out of the bridge beforehand, as if they had come in by a port that is not part of
-    one. Linux 6.4 and newer; on older ones with br_netfilter ``::1`` does not lead to published ports, 127.0.0.1 does.
+    There answers are translated back to ``::1`` while still in the bridge, and IPv6 would then refuse a loopback
+    address that did not come in by the loopback device. So a chain on the bridge hands them to that device. It
+    takes only what the rule of chain ``answer`` has marked: connection tracking knew it as an answer. Where a
+    kernel lacks this, ``::1`` does not lead to published ports; 127.0.0.1 does.
     """
-    table, family = table_name(project), nf.NFPROTO_BRIDGE
-    six = [network["subnet6"] for network in networks.values() if network.get("subnet6")]
+    table, family = table_name(project), nf.NFPROTO_NETDEV
     messages = [nf.table(table, family=family)]
     if any(name == table for name, _ in nf.tables(nft, family)):
         messages.insert(0, nf.delete_table(table, family))
-    messages.append(nf.base_chain(table, "loopback6", "filter", nf.NF_INET_PRE_ROUTING, -300, family))
-    messages += [
-        nf.rule(
-            table,
-            "loopback6",
-            _iif(VETH_PREFIX + project[:7]),
-            nf.meta(nf.META_PROTOCOL) + nf.compare(b"\x86\xdd"),
-            # Not neighbour discovery, which belongs to the bridge.
-            nf.payload(nf.PAYLOAD_NETWORK, 6, 1) + nf.compare(bytes((_ICMPV6,)), nf.NEQ),
-            nf.payload(nf.PAYLOAD_NETWORK, 24, 16) + nf.compare(loopback6(subnet6)),
-            nf.load(b"\0") + nf.set_meta(nf.META_PKTTYPE),
-            nf.load(b"\1") + nf.set_meta(nf.META_BROUTE),
-            family=family,
+    for network in networks.values():
+        if not network.get("subnet6"):
+            continue
+        bridge = network["bridge"]
+        messages.append(nf.ingress_chain(table, bridge, bridge))
+        messages.append(
+            nf.rule(
+                table,
+                bridge,
+                nf.meta(nf.META_MARK) + nf.compare(ANSWER_MARK),
+                nf.meta(nf.META_PROTOCOL) + nf.compare(b"\x86\xdd"),
+                nf.payload(nf.PAYLOAD_NETWORK, 24, 16) + nf.compare(_LOOPBACK6),
+                nf.load(bytes(4)) + nf.set_meta(nf.META_MARK),
+                nf.load(bytes(6)) + nf.set_payload(nf.PAYLOAD_LINK, 0, 6),
+                nf.load(pack("=I", 1)) + nf.forward_to(),
+                family=family,
+            )
         )
-        for subnet6 in six
-    ]
     try:
-        nf.apply(nft, messages, "nf_tables: bridge")
+        nf.apply(nft, messages, "nf_tables: netdev")
     except NetlinkError:
         return
 

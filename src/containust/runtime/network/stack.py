@@ -132,7 +132,6 @@ class StackNetworks:
             messages.append(rt.new_address(index, subnet6.packed(1), subnet6.prefix))
             # IPv6 has no route_localnet: answers to ::1, translated back, need a route on the bridge they
             # come by.
-            messages.append(rt.new_address(index, rules.loopback6(network["subnet6"]), 128))
             messages.append(rt.local_route(index, _LOOPBACK6, 4096))
         return messages
 
@@ -278,12 +277,10 @@ class StackNetworks:
                         pid,
                     )
                 )
-                # With br_netfilter the bridge itself translates: a container's own published port leads back through
-                # its port, and answers to ::1 are routed from there (rules.route_loopback6).
+                # With br_netfilter the bridge itself translates: a container's own published port leads back by
+                # the port that its packet came in by.
                 if filtered:
                     messages.append(rt.hairpin(port))
-                    if one.address6:
-                        messages.append(rt.local_route(port, _LOOPBACK6, 4096))
         if not messages:
             return
         connection = Connection(NETLINK_ROUTE)
@@ -331,8 +328,8 @@ def collect(project: str) -> None:
             # Made first, so that deleting it is no error when there was none. Before the links, so that the
             # grace periods of both pass at the same time; no container lives that the rules would hold.
             nf.apply(nft, [nf.table(table), nf.delete_table(table)], "nf_tables")
-            if any(name == table for name, _ in nf.tables(nft, nf.NFPROTO_BRIDGE)):
-                nf.apply(nft, [nf.delete_table(table, nf.NFPROTO_BRIDGE)], "nf_tables")
+            if any(name == table for name, _ in nf.tables(nft, nf.NFPROTO_NETDEV)):
+                nf.apply(nft, [nf.delete_table(table, nf.NFPROTO_NETDEV)], "nf_tables")
             refused = connection.try_execute([rt.delete_group(group)])
             _unless_missing(refused, "links of the project")
             forwarding.restore(nft)
