@@ -39,6 +39,7 @@ class Checker:
         self.templates: set[str] = set()
         self.components: dict[str, Component] = {}
         self.edges: dict[str, dict[str, Name]] = {}
+        self.hurt = False  # some component's ports may be hidden by a mistake
 
     def stack(self) -> Stack:
         self.read()
@@ -95,7 +96,7 @@ class Checker:
             self.resolver.missing(node)
             component = self.resolver.component(node, merged)
             self.components[name] = component
-            if "image" not in merged and not damaged(node):
+            if "image" not in merged and not self.resolver.damaged(node):
                 help = ['add image = "oci://docker.io/library/alpine:3.21", or FROM a template that has one']
                 if node.resolved_parent is None and len(self.nodes) > 1:
                     help.append("a component that is only meant for FROM says template = true")
@@ -241,10 +242,7 @@ class Checker:
             last.end,
             f"components depend on each other: {' -> '.join([*names, names[0]])}",
             ["remove one of these connections"],
-            [
-                (self.source, place.start, place.end, f"{a} depends on {b}")
-                for a, b, place in places[:-1][:LISTED]
-            ],
+            [(self.source, place.start, place.end, f"{a} depends on {b}") for a, b, place in places[:-1][:LISTED]],
         )
 
     # Interpolations
@@ -260,9 +258,7 @@ class Checker:
                         secrets.add(part.name)
                         self.find_secret(source, part)
                     continue
-                connected = (
-                    part.name in self.edges.get(name, ()) or part.name == name or name not in self.components
-                )
+                connected = part.name in self.edges.get(name, ()) or part.name == name or name not in self.components
                 if place in seen and connected:
                     continue
                 if place not in seen:
@@ -296,7 +292,7 @@ class Checker:
             )
         elif part.attribute == "port" and not target.ports:
             node = self.nodes[part.name]
-            if not damaged(node) and not {"port", "ports"} & self.merged[part.name].keys():
+            if not self.resolver.damaged(node) and not {"port", "ports"} & self.merged[part.name].keys():
                 self.problems.add(
                     "E005",
                     source,
@@ -319,6 +315,7 @@ class Checker:
 
     def publish(self) -> list[Expose]:
         published: list[Expose] = []
+        self.hurt = any(self.resolver.damaged(node) for node in self.nodes.values())
         listening: dict[tuple[int, str], list[str]] | None = None
         taken: dict[tuple[int, str, bool], dict[str, ExposeNode]] = {}
         for node in self.exposes:
@@ -326,9 +323,7 @@ class Checker:
             bad = False
             for value in (node.host_port, node.container_port):
                 if value is not None and not 1 <= value.value <= 65535:
-                    self.resolver.reader.wrong(
-                        self.source, value, f"{value.value} is not a port", ["1 to 65535"]
-                    )
+                    self.resolver.reader.wrong(self.source, value, f"{value.value} is not a port", ["1 to 65535"])
                     bad = True
             host = node.host_port.value
             container = (node.container_port or node.host_port).value
@@ -374,9 +369,7 @@ class Checker:
             help = ['an address of this host such as "127.0.0.1", "0.0.0.0" or "[::1]"']
             if bare == "localhost":
                 help = ['write "127.0.0.1", which is the default']
-            return self.resolver.reader.wrong(
-                self.source, node.address, f"{text[:60]!r} is not an IP address", help
-            )
+            return self.resolver.reader.wrong(self.source, node.address, f"{text[:60]!r} is not an IP address", help)
 
     def listening(self) -> dict[tuple[int, str], list[str]]:
         """Names of the deployed components by port and protocol."""
@@ -398,15 +391,15 @@ class Checker:
             help = [f"say which one: EXPOSE … -> {names[0]}"]
         else:
             message = f"no component has port {port}/{node.protocol}"
-            known = [
-                f"{name} has {number}" + ("" if kind == "tcp" else f"/{kind}")
-                for (number, kind), owners in listening.items()
-                for name in owners[:1]
-            ]
+            known = []
+            for (number, kind), owners in listening.items():
+                known.append(f"{owners[0]} has {number}" + ("" if kind == "tcp" else f"/{kind}"))
+                if len(known) == LISTED:
+                    break
             help = [f"say which one: EXPOSE … -> name, or give one port = {port}"]
             if known:
-                help.append(", ".join(known[:LISTED]))
-        if not any(damaged(one) for one in self.nodes.values()) or names:
+                help.append(", ".join(known))
+        if names or not self.hurt:
             self.problems.add("E011", self.source, place.start, place.end, message, help)
         return ""
 
@@ -500,13 +493,3 @@ def unpinned(checker: Checker) -> None:
                 "the image is not pinned by its digest",
                 ["append @sha256: and the digest; `ctst build` prints it"],
             )
-
-
-def damaged(node: ComponentNode) -> bool:
-    """Whether ``node`` or an ancestor has mistakes that may hide properties."""
-    current: ComponentNode | None = node
-    while current is not None:
-        if current.damaged:
-            return True
-        current = current.resolved_parent
-    return False

@@ -65,9 +65,7 @@ class Diagnostic(Record):
 
     def render(self, color: bool = False) -> str:
         """As people read it: header, place, source line with carets, notes, help."""
-        bold, blue, cyan, off = (
-            ("\x1b[1m", "\x1b[34;1m", "\x1b[36m", "\x1b[0m") if color else ("", "", "", "")
-        )
+        bold, blue, cyan, off = ("\x1b[1m", "\x1b[34;1m", "\x1b[36m", "\x1b[0m") if color else ("", "", "", "")
         tone = ("\x1b[31;1m" if self.severity == "error" else "\x1b[33;1m") if color else ""
         lines = [f"{tone}{self.severity}[{self.code}]{off}{bold}: {self.message}{off}"]
         gutter = len(str(max([self.place.line, *[place.line for place in self.related]])))

@@ -34,9 +34,7 @@ def dot(stack: Stack) -> str:
     for name, component in stack.components.items():
         lines += [f'    "{name}" -> "{target}";' for target in component.depends_on]
     for i, expose in enumerate(stack.exposes):
-        lines.append(
-            f'    "host {i}" [label = "{published(expose.address)}:{expose.host_port}", shape = plain];'
-        )
+        lines.append(f'    "host {i}" [label = "{published(expose.address)}:{expose.host_port}", shape = plain];')
         lines.append(f'    "host {i}" -> "{expose.component}" [style = dashed];')
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -55,9 +53,7 @@ def mermaid(stack: Stack) -> str:
     for name, component in stack.components.items():
         lines += [f"    {ids[name]} --> {ids[target]}" for target in component.depends_on]
     for i, expose in enumerate(stack.exposes):
-        lines.append(
-            f'    h{i}(["{published(expose.address)}:{expose.host_port}"]) -.-> {ids[expose.component]}'
-        )
+        lines.append(f'    h{i}(["{published(expose.address)}:{expose.host_port}"]) -.-> {ids[expose.component]}')
     return "\n".join(lines) + "\n"
 
 

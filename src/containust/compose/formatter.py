@@ -158,9 +158,7 @@ class Layout:
             if not value.value:
                 return "{}"
             text = self.source_text
-            pairs = [
-                f"{text[one.key_start : one.key_end]} = {self.written(one.value)}" for one in value.value
-            ]
+            pairs = [f"{text[one.key_start : one.key_end]} = {self.written(one.value)}" for one in value.value]
             return f"{{ {', '.join(pairs)} }}"
         return ("true" if value.value else "false") if value.kind == "bool" else str(value.value)
 

@@ -113,9 +113,7 @@ class Importer:
             help.insert(0, f"did you mean {near}?")
         return self.failed(source, statement, f"cannot import {text!r}: no such file", help)
 
-    def failed(
-        self, source: Source, statement: Import, message: str, help: list[str], code: str = "E008"
-    ) -> Any:
+    def failed(self, source: Source, statement: Import, message: str, help: list[str], code: str = "E008") -> Any:
         self.problems.add(code, source, statement.path.start, statement.path.end, message, help)
 
     def circle(self, unit: Unit, statement: Import, chain: list[str], key: str) -> None:

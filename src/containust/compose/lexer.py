@@ -95,9 +95,7 @@ def _number(source: Source, text: str, start: int, problems: Problems) -> tuple[
         while text[i] in WORD:
             i += 1
         written = text[start:i]
-        problems.add(
-            "E001", source, start, i, "numbers have no fraction", [f'quote it: "{_shortened(written)}"']
-        )
+        problems.add("E001", source, start, i, "numbers have no fraction", [f'quote it: "{_shortened(written)}"'])
         return i, (STRING, start, i, written)
     if text[i] in WORD:
         while text[i] in WORD:
@@ -138,9 +136,7 @@ def _unreadable(
     if line_end < 0:
         line_end = size
     if c == "#":
-        problems.add(
-            "E001", source, start, start + 1, "# does not start a comment", ["comments start with //"]
-        )
+        problems.add("E001", source, start, start + 1, "# does not start a comment", ["comments start with //"])
         comments.append((start, line_end))
         return line_end
     if c == "/":  # /*
@@ -172,11 +168,7 @@ def _unreadable(
         return start + 1
     i = start + 1
     while i < size and not (
-        text[i] in WORD
-        or text[i] in SIGNS
-        or text[i] in SPACE
-        or text[i] in "\"'/#"
-        or text[i : i + 2] == "->"
+        text[i] in WORD or text[i] in SIGNS or text[i] in SPACE or text[i] in "\"'/#" or text[i : i + 2] == "->"
     ):
         i += 1
     seen = text[start:i]
@@ -191,9 +183,7 @@ def _unreadable(
         help.append('strings are written with straight double quotes: "…"')
     elif c == "`":
         help.append('strings are written with double quotes: "…"')
-    problems.add(
-        "E001", source, start, i, f"unexpected {'characters' if i - start > 1 else 'character'} {shown}", help
-    )
+    problems.add("E001", source, start, i, f"unexpected {'characters' if i - start > 1 else 'character'} {shown}", help)
     return i
 
 
@@ -287,16 +277,12 @@ def _escape(source: Source, text: str, at: int, problems: Problems) -> tuple[int
     return end, ""
 
 
-def _interpolation(
-    source: Source, text: str, at: int, problems: Problems
-) -> tuple[int, Interpolation | None]:
+def _interpolation(source: Source, text: str, at: int, problems: Problems) -> tuple[int, Interpolation | None]:
     """``${...}`` at ``at``: the offset behind it, and what it refers to or None if it is wrong."""
     i = at + 2
     while text[i] not in '}"\n\r\0':
         if text[i] == "$" and text[i + 1] == "{":
-            problems.add(
-                "E001", source, i, i + 2, "interpolations do not nest", ["$${ stands for a literal ${"]
-            )
+            problems.add("E001", source, i, i + 2, "interpolations do not nest", ["$${ stands for a literal ${"])
             break
         if text[i] == "\\" and text[i + 1] not in "\n\r\0":
             i += 1
@@ -365,9 +351,7 @@ def _default(source: Source, text: str, i: int, end: int, problems: Problems) ->
 
 def _wrong(source: Source, start: int, end: int, expression: str, problems: Problems) -> None:
     variable = expression.partition(":")[0].partition("-")[0]
-    help = [
-        "${component.host}, ${secret.name}, ${env.NAME} and ${env.NAME:-default} exist; $${ is a literal ${"
-    ]
+    help = ["${component.host}, ${secret.name}, ${env.NAME} and ${env.NAME:-default} exist; $${ is a literal ${"]
     if is_variable(variable):
         default = expression.partition("-")[2]
         written = f"{variable}:-{default}" if "-" in expression else variable

@@ -36,9 +36,7 @@ def load_stack(
     """
     problems = Problems()
     source = read_source(path, problems)
-    stack = analyse(
-        source, problems, offline, os.environ if environ is None else environ, project_dir, strict=False
-    )
+    stack = analyse(source, problems, offline, os.environ if environ is None else environ, project_dir, strict=False)
     if problems.errors:
         from containust.compose.diagnostics import CheckFailed, finish
 
@@ -61,9 +59,7 @@ def load_checked(
         source = read_source(path, problems)
     else:
         source = Source(path, text, os.path.dirname(os.path.abspath(path)))
-    stack = analyse(
-        source, problems, offline, os.environ if environ is None else environ, project_dir, strict=strict
-    )
+    stack = analyse(source, problems, offline, os.environ if environ is None else environ, project_dir, strict=strict)
     if not problems.entries:
         return stack, []
     from containust.compose.diagnostics import finish
@@ -83,9 +79,7 @@ def read_source(path: str, problems: Problems) -> Source:
             "S004", f"{path} {what}", "name a .ctst file, or change to the directory that has containust.ctst"
         ) from None
     except OSError as error:
-        raise ContainustError(
-            "S003", f"cannot read {path}: {error.strerror}", "check its permissions"
-        ) from None
+        raise ContainustError("S003", f"cannot read {path}: {error.strerror}", "check its permissions") from None
     if len(data) > LARGEST:
         raise ContainustError("E001", f"{path} is larger than {LARGEST >> 20} MiB", "name a .ctst file")
     return decode(path, data, os.path.dirname(os.path.abspath(path)), problems)

@@ -100,9 +100,7 @@ class Parser:
             help = ['a secret is used in a string: "${secret.name}"']
         elif token[0] == "}":
             help = ["this brace closes nothing"]
-        self.problems.add(
-            "E001", self.source, token[1], token[2], f"unexpected {shown(token)}", help, (), suggest
-        )
+        self.problems.add("E001", self.source, token[1], token[2], f"unexpected {shown(token)}", help, (), suggest)
 
     def import_(self) -> Import | None:
         start = self.tokens[self.at][1]
@@ -225,9 +223,7 @@ class Parser:
             self.at += 2 if after[0] == ":" else 1
             value = self.value(0)
             if value is not None:
-                node.entries.append(
-                    Entry(token[3], token[1], token[2], Value("error", value.start, value.end, None))
-                )
+                node.entries.append(Entry(token[3], token[1], token[2], Value("error", value.start, value.end, None)))
                 return
         elif kind == IDENT:
             help = [f"write {token[3]} = …"]
@@ -256,9 +252,7 @@ class Parser:
             self.at += 1
             return
         else:
-            self.error(
-                f"expected a property or }}, found {shown(token)}", ["a property is written name = value"]
-            )
+            self.error(f"expected a property or }}, found {shown(token)}", ["a property is written name = value"])
         self.to_property()
 
     def connect(self) -> Connect | None:
@@ -332,16 +326,12 @@ class Parser:
             if target is None:
                 self.to_statement()
                 return None
-        return ExposeNode(
-            start, self.tokens[self.at - 1][2], address, host_port, container_port, protocol, target
-        )
+        return ExposeNode(start, self.tokens[self.at - 1][2], address, host_port, container_port, protocol, target)
 
     def port(self) -> Value | None:
         token = self.tokens[self.at]
         if token[0] != INT:
-            self.error(
-                f"expected a port, found {shown(token)}", ["write EXPOSE host:container, for example 8080:80"]
-            )
+            self.error(f"expected a port, found {shown(token)}", ["write EXPOSE host:container, for example 8080:80"])
             return None
         self.at += 1
         return Value("int", token[1], token[2], token[3])
@@ -452,9 +442,7 @@ class Parser:
                     kind = "error"
                 self.at += 1
                 if after[0] != "=":
-                    self.error(
-                        f"expected = after the key, found {shown(after)}", ["write { KEY = value }"], after
-                    )
+                    self.error(f"expected = after the key, found {shown(after)}", ["write { KEY = value }"], after)
                     kind = "error"
                     if after[0] == ":":
                         self.at += 1

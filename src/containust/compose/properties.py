@@ -53,9 +53,7 @@ MAP = ("map",)
 ENTRY = ("string", "int", "bool")
 
 ROWS = (
-    Property(
-        "template", BOOL, v.as_is, "true or false", "decided by use", "only for FROM, never deployed", ""
-    ),
+    Property("template", BOOL, v.as_is, "true or false", "decided by use", "only for FROM, never deployed", ""),
     Property(
         "required_params",
         LIST,
@@ -85,9 +83,7 @@ ROWS = (
     Property("distroless", BOOL, v.as_is, "true or false", "false", "keep only what the programs need"),
     Property("lazy", BOOL, v.as_is, "true or false", "true", "start before the image is complete"),
     Property("entrypoint", LIST, v.arguments, 'a list such as ["/bin/app"]', "the image's", "the program"),
-    Property(
-        "command", LIST, v.arguments, 'a list such as ["serve", "--port=80"]', "the image's", "its arguments"
-    ),
+    Property("command", LIST, v.arguments, 'a list such as ["serve", "--port=80"]', "the image's", "its arguments"),
     Property(
         "workdir",
         TEXT,
@@ -105,9 +101,7 @@ ROWS = (
         "the component's name",
         "name inside the container",
     ),
-    Property(
-        "port", INT, v.one_port, "a number, 1 to 65535", "none", "the port it listens on", "ports", "ports"
-    ),
+    Property("port", INT, v.one_port, "a number, 1 to 65535", "none", "the port it listens on", "ports", "ports"),
     Property(
         "ports",
         LIST,
@@ -118,9 +112,7 @@ ROWS = (
         "ports",
         "port",
     ),
-    Property(
-        "env", MAP, v.variable, 'a map such as { KEY = "value" }', "{}", "environment variables", item=ENTRY
-    ),
+    Property("env", MAP, v.variable, 'a map such as { KEY = "value" }', "{}", "environment variables", item=ENTRY),
     Property(
         "env_file",
         ("string", "list"),
@@ -130,15 +122,9 @@ ROWS = (
         "dotenv files; env wins",
         "",
     ),
-    Property(
-        "volume", TEXT, v.one_volume, '"source:target[:ro|rw]"', "none", "one mount", "volumes", "volumes"
-    ),
-    Property(
-        "volumes", LIST, v.volumes, 'a list of "source:target[:ro|rw]"', "none", "mounts", "volumes", "volume"
-    ),
-    Property(
-        "tmpfs", LIST, v.tmpfs, 'a list of "/path" or "/path:size=64MiB"', "[]", "private memory file systems"
-    ),
+    Property("volume", TEXT, v.one_volume, '"source:target[:ro|rw]"', "none", "one mount", "volumes", "volumes"),
+    Property("volumes", LIST, v.volumes, 'a list of "source:target[:ro|rw]"', "none", "mounts", "volumes", "volume"),
+    Property("tmpfs", LIST, v.tmpfs, 'a list of "/path" or "/path:size=64MiB"', "[]", "private memory file systems"),
     Property("readonly", BOOL, v.as_is, "true or false", "true", "the root file system is read-only"),
     Property("memory", TEXT, v.memory, 'a size such as "512MiB"', "none", "hard limit of memory"),
     Property(
@@ -151,12 +137,8 @@ ROWS = (
         "cpu_shares",
     ),
     Property("cpus", TEXT, v.cpus, 'a string such as "1.5"', "none", "hard limit in CPUs"),
-    Property(
-        "io_weight", INT, v.number(1, 10000), "a number, 1 to 10000", "none", "relative weight of disk access"
-    ),
-    Property(
-        "pids", INT, v.number(1, 4194304), "a number, 1 to 4194304", "4096", "most processes and threads"
-    ),
+    Property("io_weight", INT, v.number(1, 10000), "a number, 1 to 10000", "none", "relative weight of disk access"),
+    Property("pids", INT, v.number(1, 4194304), "a number, 1 to 4194304", "4096", "most processes and threads"),
     Property(
         "network",
         ("string", "list"),
@@ -209,9 +191,7 @@ ROWS = (
         "the image's or SIGTERM",
         "how it is asked to end",
     ),
-    Property(
-        "stop_timeout", TEXT, v.duration, 'a duration such as "30s"', '"10s"', "how long it may take to end"
-    ),
+    Property("stop_timeout", TEXT, v.duration, 'a duration such as "30s"', '"10s"', "how long it may take to end"),
     Property("init", BOOL, v.as_is, "true or false", "false", "a tiny reaper is PID 1"),
     Property(
         "labels",

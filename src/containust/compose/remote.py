@@ -119,9 +119,7 @@ def write(path: str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise ContainustError(
-            "S003", f"cannot write {path}: {error.strerror}", "check its permissions"
-        ) from None
+        raise ContainustError("S003", f"cannot write {path}: {error.strerror}", "check its permissions") from None
 
 
 def fetch(url: str) -> bytes:
@@ -146,14 +144,10 @@ def fetch(url: str) -> bytes:
             data: bytes = response.read(LARGEST + 1)
     except urllib.error.HTTPError as error:
         error.close()
-        raise ContainustError(
-            "E008", f"cannot fetch {url}: status {error.code}", "check the address"
-        ) from None
+        raise ContainustError("E008", f"cannot fetch {url}: status {error.code}", "check the address") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise ContainustError(
-            "E008", f"cannot fetch {url}: {reason}", "check the address and the network"
-        ) from None
+        raise ContainustError("E008", f"cannot fetch {url}: {reason}", "check the address and the network") from None
     if len(data) > LARGEST:
         raise ContainustError("E008", f"{url} is larger than {LARGEST >> 20} MiB")
     return data

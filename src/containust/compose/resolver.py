@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Placed = tuple[ComponentNode, Entry]
 
 
+MOST_KEYS = 1024  # of one map with what it inherits, so that a chain cannot grow quadratically
+
+
 class Unit:
     """One file among those loaded: its components by name and its imports by alias."""
 
@@ -59,15 +62,17 @@ def collect(unit: Unit, problems: Problems) -> None:
 class Resolver:
     """Resolves the components of one file, reaching into imported ones as FROM asks for."""
 
-    __slots__ = ("problems", "reader", "unit", "units")
+    __slots__ = ("hurt", "merged", "needed", "problems", "reader", "unit", "units")
 
-    def __init__(
-        self, unit: Unit, units: dict[int, Unit], problems: Problems, environ: Mapping[str, str]
-    ) -> None:
+    def __init__(self, unit: Unit, units: dict[int, Unit], problems: Problems, environ: Mapping[str, str]) -> None:
         self.unit = unit
         self.units = units  # by id() of the source
         self.problems = problems
         self.reader = Reader(problems, environ)
+        # By id() of the node: a long chain of FROM is walked once, whoever asks.
+        self.merged: dict[int, dict[str, Any]] = {}
+        self.needed: dict[int, dict[str, Placed]] = {}
+        self.hurt: dict[int, bool] = {}
 
     # FROM
 
@@ -356,44 +361,75 @@ class Resolver:
         )
 
     def effective(self, node: ComponentNode) -> dict[str, Any]:
-        """The properties of ``node`` with what it inherits (section 5); merged maps as key to place."""
-        merged: dict[str, Any] = {}
+        """The properties of ``node`` with what it inherits (section 5); merged maps as key to place.
+
+        Worked out once a node, from its parent's; a node that sets nothing shares them. Not to be changed.
+        """
+        chain: list[ComponentNode] = []
         current: ComponentNode | None = node
-        while current is not None:
-            for name, entry in self.check(current).items():
-                row = PROPERTIES[name]
-                if row.item and entry.value.kind == "map":
-                    into = merged.setdefault(name, {})
-                    if into.__class__ is dict:
-                        for item in entry.value.value:
-                            if item.key not in into:
-                                into[item.key] = (current, item)
-                elif name not in merged and not (
-                    row.excludes and row.excludes in merged and merged[row.excludes][0] is not current
-                ):
-                    merged[name] = (current, entry)
+        while current is not None and id(current) not in self.merged:
+            chain.append(current)
             current = current.resolved_parent
+        merged: dict[str, Any] = {} if current is None else self.merged[id(current)]
+        for one in reversed(chain):
+            own = self.check(one)
+            if own:
+                merged = self.inherit(one, own, merged)
+            self.merged[id(one)] = merged
         return merged
 
-    def missing(self, node: ComponentNode) -> None:
-        """Report what a deployed ``node`` has to have and does not: parameters of its templates (E005)."""
-        below: set[str] = set()
-        missing: dict[str, tuple[ComponentNode, Entry]] = {}
+    def inherit(self, node: ComponentNode, own: dict[str, Entry], parents: dict[str, Any]) -> dict[str, Any]:
+        merged = dict(parents)
+        for name, entry in own.items():
+            row = PROPERTIES[name]
+            if row.excludes and row.excludes not in own:
+                merged.pop(row.excludes, None)
+            if row.item and entry.value.kind == "map":
+                into: dict[str, Placed] = {}
+                for item in entry.value.value:
+                    if item.key not in into:
+                        into[item.key] = (node, item)
+                inherited = parents.get(name)
+                if inherited.__class__ is dict:
+                    for key, placed in inherited.items():
+                        into.setdefault(key, placed)
+                if len(into) > MOST_KEYS:
+                    message = f"{name!r} has more than {MOST_KEYS} keys with those it inherits"
+                    self.reader.wrong(node.source, entry.value, message, ["put them into a file"])
+                    into = {}
+                merged[name] = into
+            else:
+                merged[name] = (node, entry)
+        return merged
+
+    def needs(self, node: ComponentNode) -> dict[str, Placed]:
+        """What children of ``node`` have to set, with where it is required; worked out once a node."""
+        chain: list[ComponentNode] = []
         current: ComponentNode | None = node
-        while current is not None:
-            if current.damaged:
-                return
-            own = self.check(current)
-            wanted = own.get("required_params")
-            if wanted is not None and wanted.result is not INVALID and current is not node:
-                for name in wanted.result:
-                    if name not in below:
-                        missing.setdefault(name, (current, wanted))
-            for name, entry in own.items():
-                below.add(name)
-                if name == "env" and entry.value.kind == "map":
-                    below.update(item.key for item in entry.value.value)
+        while current is not None and id(current) not in self.needed:
+            chain.append(current)
             current = current.resolved_parent
+        needed: dict[str, Placed] = {} if current is None else self.needed[id(current)]
+        for one in reversed(chain):
+            own = self.check(one)
+            if needed and own:
+                needed = self.without(needed, own)
+            wanted = own.get("required_params")
+            if wanted is not None and wanted.result is not INVALID:
+                needed = {**needed, **dict.fromkeys(wanted.result, (one, wanted))}
+            self.needed[id(one)] = needed
+        return needed
+
+    def without(self, needed: dict[str, Placed], own: dict[str, Entry]) -> dict[str, Placed]:
+        env = own.get("env")
+        keys = {item.key for item in env.value.value} if env is not None and env.value.kind == "map" else set()
+        return {name: placed for name, placed in needed.items() if name not in own and name not in keys}
+
+    def missing(self, node: ComponentNode) -> None:
+        """Report each parameter of its templates that ``node`` and those between do not set (E005)."""
+        if node.resolved_parent is None or self.damaged(node):
+            return
+        missing = self.without(self.needs(node.resolved_parent), self.check(node))
         for name, (template, entry) in missing.items():
             what = f"{name} = …" if name in PROPERTIES else f"env = {{ {name} = … }}"
             self.problems.add(
@@ -406,6 +442,19 @@ class Resolver:
                 [(template.source, entry.key_start, entry.key_end, "required here")],
             )
 
+    def damaged(self, node: ComponentNode) -> bool:
+        """Whether ``node`` or an ancestor has mistakes that may hide properties; worked out once a node."""
+        chain: list[ComponentNode] = []
+        current: ComponentNode | None = node
+        while current is not None and id(current) not in self.hurt:
+            chain.append(current)
+            current = current.resolved_parent
+        hurt = current is not None and self.hurt[id(current)]
+        for one in reversed(chain):
+            hurt = hurt or one.damaged
+            self.hurt[id(one)] = hurt
+        return hurt
+
     def component(self, node: ComponentNode, merged: dict[str, Any]) -> Component:
         """The component ``node`` stands for; a property that was reported keeps its default."""
         properties: dict[str, Any] = {}
@@ -415,9 +464,7 @@ class Resolver:
                 if name == "healthcheck":
                     properties[name] = self.healthcheck(node, placed)
                 else:
-                    properties[name] = {
-                        k: e.result for k, (_, e) in placed.items() if e.result is not INVALID
-                    }
+                    properties[name] = {k: e.result for k, (_, e) in placed.items() if e.result is not INVALID}
             elif row.field and placed[1].result is not INVALID:
                 properties[row.field] = placed[1].result
         if "env_file" in merged and merged["env_file"][1].result is not INVALID:
@@ -442,13 +489,14 @@ class Resolver:
 
     def place(self, node: ComponentNode, name: str) -> tuple[Source, Entry]:
         """Where ``name`` of ``node`` is written, at itself or the nearest ancestor."""
+        placed = self.effective(node)[name]
+        if placed.__class__ is not dict:
+            return placed[0].source, placed[1]
         current: ComponentNode | None = node
-        while current is not None:
-            entry = self.check(current).get(name)
-            if entry is not None:
-                return current.source, entry
+        while current is not None and name not in self.check(current):
             current = current.resolved_parent
-        raise KeyError(name)
+        assert current is not None
+        return current.source, self.check(current)[name]
 
 
 def single(unit: Unit, alias: str) -> ComponentNode | None:

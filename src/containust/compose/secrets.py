@@ -71,9 +71,7 @@ def _read(descriptor: int, name: str, path: str) -> str:
             f"chmod 600 {path}, and let it belong to you or to root",
         )
     if status.st_size > LARGEST:
-        raise ContainustError(
-            "S005", f"{path} is larger than {LARGEST >> 20} MiB", "a secret is a short text"
-        )
+        raise ContainustError("S005", f"{path} is larger than {LARGEST >> 20} MiB", "a secret is a short text")
     data = b""
     while len(data) <= LARGEST:
         chunk = os.read(descriptor, 65536)

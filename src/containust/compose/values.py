@@ -235,9 +235,7 @@ def number(least: int, most: int) -> Converter:
     def convert(reader: Reader, source: Source, value: Value) -> Any:
         if least <= value.value <= most:
             return int(value.value)
-        return reader.wrong(
-            source, value, f"{value.value} is out of range", [f"{least} to {most} is possible"]
-        )
+        return reader.wrong(source, value, f"{value.value} is out of range", [f"{least} to {most} is possible"])
 
     return convert
 
@@ -277,16 +275,9 @@ def port(reader: Reader, source: Source, value: Value) -> Any:
     if text is INVALID:
         return text
     digits, slash, protocol = text.partition("/")
-    if (
-        is_digits(digits)
-        and len(digits) < 6
-        and 0 < int(digits) < 65536
-        and (not slash or protocol in ("tcp", "udp"))
-    ):
+    if is_digits(digits) and len(digits) < 6 and 0 < int(digits) < 65536 and (not slash or protocol in ("tcp", "udp")):
         return Port(int(digits), protocol or "tcp")
-    return reader.wrong(
-        source, value, f"{text[:60]!r} is not a port", ['1 to 65535, or with a protocol "53/udp"']
-    )
+    return reader.wrong(source, value, f"{text[:60]!r} is not a port", ['1 to 65535, or with a protocol "53/udp"'])
 
 
 def one_port(reader: Reader, source: Source, value: Value) -> Any:
@@ -300,9 +291,7 @@ def ports(reader: Reader, source: Source, value: Value) -> Any:
         return found
     for i, first in enumerate(found):
         if i and first in found[:i] and i < 100:
-            return reader.wrong(
-                source, value.value[i], f"port {first.number}/{first.protocol} is listed twice"
-            )
+            return reader.wrong(source, value.value[i], f"port {first.number}/{first.protocol} is listed twice")
     return found
 
 
@@ -365,9 +354,7 @@ def memory(reader: Reader, source: Source, value: Value) -> Any:
 
 
 def not_a_size(reader: Reader, source: Source, value: Value, text: str) -> Any:
-    help = [
-        'a size is a number and KB, MB, GB (powers of 1000) or KiB, MiB, GiB, TiB (of 1024), as in "512MiB"'
-    ]
+    help = ['a size is a number and KB, MB, GB (powers of 1000) or KiB, MiB, GiB, TiB (of 1024), as in "512MiB"']
     digits = text.rstrip("bBiI").rstrip("kKmMgGtT").rstrip()
     unit = text[len(digits) :].strip().lower().rstrip("b").rstrip("i")
     if decimal(digits) is not None and unit in ("k", "m", "g", "t"):
@@ -424,9 +411,7 @@ def cpus(reader: Reader, source: Source, value: Value) -> Any:
         return text
     amount = decimal(text)
     if amount is None or not 0.01 <= amount <= 8192:
-        return reader.wrong(
-            source, value, f"{text[:60]!r} is not a number of CPUs", ['"0.01" or more, as in "1.5"']
-        )
+        return reader.wrong(source, value, f"{text[:60]!r} is not a number of CPUs", ['"0.01" or more, as in "1.5"'])
     return amount
 
 
@@ -441,9 +426,7 @@ def volume(reader: Reader, source: Source, value: Value) -> Any:
     if len(parts) != 2 or not parts[0]:
         return reader.wrong(source, value, f"{text[:80]!r} is not a volume", form)
     if mode not in ("ro", "rw"):
-        return reader.wrong(
-            source, value, f"{mode[:40]!r} is not a mode of a volume", ["the modes are ro and rw"]
-        )
+        return reader.wrong(source, value, f"{mode[:40]!r} is not a mode of a volume", ["the modes are ro and rw"])
     origin, target = parts
     checked = mount_target(reader, source, value, target)
     if checked is INVALID:
@@ -498,9 +481,7 @@ def one_tmpfs(reader: Reader, source: Source, value: Value) -> Any:
         key, _, amount = option.partition("=")
         size = parse_size(amount)
         if key != "size" or not size:
-            return reader.wrong(
-                source, value, f"{option[:60]!r} is not an option of tmpfs", ['"/path:size=64MiB"']
-            )
+            return reader.wrong(source, value, f"{option[:60]!r} is not an option of tmpfs", ['"/path:size=64MiB"'])
     return Tmpfs(target, size)
 
 
@@ -544,11 +525,7 @@ def hostname(reader: Reader, source: Source, value: Value) -> Any:
         return text
     labels = text.split(".")
     if len(text) > 64 or not all(
-        0 < len(word) < 64
-        and word[0] != "-"
-        and word[-1] != "-"
-        and "_" not in word
-        and NAME.issuperset(word)
+        0 < len(word) < 64 and word[0] != "-" and word[-1] != "-" and "_" not in word and NAME.issuperset(word)
         for word in labels
     ):
         return reader.wrong(
@@ -568,14 +545,8 @@ def capability(reader: Reader, source: Source, value: Value) -> Any:
     name = text.upper().removeprefix("CAP_")
     if name in known:
         return f"CAP_{name}"
-    help = (
-        ["list the capabilities one by one; [] drops all"]
-        if name == "ALL"
-        else ["capabilities(7) lists them"]
-    )
-    return reader.wrong(
-        source, value, f"no capability {text[:60]!r}", help, (name, known, "did you mean {}?")
-    )
+    help = ["list the capabilities one by one; [] drops all"] if name == "ALL" else ["capabilities(7) lists them"]
+    return reader.wrong(source, value, f"no capability {text[:60]!r}", help, (name, known, "did you mean {}?"))
 
 
 def capabilities(reader: Reader, source: Source, value: Value) -> Any:
@@ -633,9 +604,7 @@ def networks(reader: Reader, source: Source, value: Value) -> Any:
         return reader.wrong(source, value, "the list of networks is empty", ['for no network write "none"'])
     for alone in ("host", "none"):
         if alone in names and len(names) > 1:
-            return reader.wrong(
-                source, value, f'"{alone}" goes with no other network', [f'write network = "{alone}"']
-            )
+            return reader.wrong(source, value, f'"{alone}" goes with no other network', [f'write network = "{alone}"'])
     return names
 
 
@@ -647,9 +616,7 @@ def signal_name(reader: Reader, source: Source, value: Value) -> Any:
     name = text.upper().removeprefix("SIG")
     base, plus, offset = name.partition("+" if "+" in name else "-")
     known = SIGNALS.split()
-    if (name in known) or (
-        plus and base in ("RTMIN", "RTMAX") and is_digits(offset) and int(offset[:3]) < 31
-    ):
+    if (name in known) or (plus and base in ("RTMIN", "RTMAX") and is_digits(offset) and int(offset[:3]) < 31):
         return f"SIG{name}"
     return reader.wrong(
         source,

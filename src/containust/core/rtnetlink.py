@@ -15,6 +15,7 @@ from containust.core.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
+    NLM_F_REPLACE,
     Connection,
     attribute,
     attribute_map,
@@ -71,6 +72,11 @@ IFA_LOCAL = 2
 IFA_BROADCAST = 4
 IFA_F_NODAD = 0x02
 
+NDA_LLADDR = 2
+NUD_NOARP = 0x40
+NTF_MASTER = 0x04
+NTF_STICKY = 0x40
+
 RTA_DST = 1
 RTA_OIF = 4
 RTA_GATEWAY = 5
@@ -86,6 +92,7 @@ RTN_LOCAL = 2
 
 _ifinfomsg = Struct("=BxHiII")
 _ifaddrmsg = Struct("=BBBBI")
+_ndmsg = Struct("=BxxxiHBB")
 _rtmsg = Struct("=BBBBBBBBI")
 
 
@@ -164,6 +171,15 @@ def hairpin(index: int) -> bytes:
         RTM_SETLINK,
         0,
         _ifinfomsg.pack(AF_BRIDGE, 0, index, 0, 0) + nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, b"\1")),
+    )
+
+
+def bridge_neighbour(port: int, mac: bytes) -> bytes:
+    """Tell the bridge of ``port`` that ``mac`` is there and stays there, whoever else may claim it."""
+    return message(
+        RTM_NEWNEIGH,
+        NLM_F_CREATE | NLM_F_REPLACE,
+        _ndmsg.pack(AF_BRIDGE, port, NUD_NOARP, NTF_MASTER | NTF_STICKY, 0) + attribute(NDA_LLADDR, mac),
     )
 
 

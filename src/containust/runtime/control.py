@@ -136,9 +136,7 @@ def receive_result(reader: int) -> Any:
         data += piece
     os.close(reader)
     if not data:
-        raise ContainustError(
-            "R004", "the supervisor ended before it was ready", "see `ctst events` and try again"
-        )
+        raise ContainustError("R004", "the supervisor ended before it was ready", "see `ctst events` and try again")
     failure, value = marshal.loads(data)
     if failure:
         code, message, help, status = failure
@@ -207,11 +205,7 @@ def _settled(engine: Engine, ids: list[str], units: set[str]) -> None:
         state = load(engine.project)
         if any(id in state.containers and state.containers[id].state in (RUNNING, "created") for id in ids):
             return False
-        idle = {
-            unit
-            for unit in units
-            if not any(_lives(c) for c in state.containers.values() if unit_of(c) == unit)
-        }
+        idle = {unit for unit in units if not any(_lives(c) for c in state.containers.values() if unit_of(c) == unit)}
         return not any(Ownership.held(engine.project, unit) for unit in idle)
 
     wait_until(recorded, SETTLE)
@@ -256,13 +250,13 @@ def remove(engine: Engine, names: list[str], force: bool = False, volumes: bool 
         for container in chosen:
             recorded = state.containers.pop(container.id, None)
             if recorded:
-                engine.networks(state).release(recorded.id)
+                if recorded.attachments:
+                    engine.networks(state).release(recorded.id)
                 engine.erase(recorded)
                 if volumes:
                     _remove_volumes(engine, recorded, state)
-        if not state.containers:
+        if not state.containers and state.networks:
             engine.networks(state).teardown()
-            state.networks = {}
     return [container.name for container in chosen]
 
 

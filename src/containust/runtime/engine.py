@@ -18,7 +18,6 @@ from containust.runtime.backend import detect_backend
 from containust.runtime.container import Job
 from containust.runtime.events import emit
 from containust.runtime.network.attachment import Attachment
-from containust.runtime.network.stack import StackNetworks
 from containust.runtime.ownership import Ownership
 from containust.runtime.state import CREATED, RUNNING, STOPPED, Container, Update, load, now
 from containust.runtime.supervisor import Supervisor, Unit
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from containust.common.types import Component, Expose, Stack
     from containust.image.store import Image
     from containust.runtime.network.ports import Reservation
+    from containust.runtime.network.stack import StackNetworks
     from containust.runtime.plan import Step
     from containust.runtime.project import Project
     from containust.runtime.state import State
@@ -83,6 +83,7 @@ class Engine:
         self.store = ImageStore(project.images, offline=self.options.offline)
         self._images: dict[str, Image] = {}
         self._reservation: Reservation | None = None  # the published ports, held by the supervisor
+        self._open: Update | None = None  # the state while a start is being entered into it
 
     # -- plan ---------------------------------------------------------------------------------------------------
 
@@ -166,25 +167,27 @@ class Engine:
             self._reservation = None
 
     def _apply(self, supervisor: Supervisor, stack: Stack) -> list[Step]:
-        self.recover()
-        state = load(self.project)
+        state = self.recover()
         steps = self.changes(stack, state)
         actions = {step.name: step.action for step in steps}
-        self._reserve(
-            [expose for expose in stack.exposes if actions.get(expose.component, plan.REMOVE) != plan.REMOVE]
-        )
-        mine = [c for c in state.containers.values() if c.stack_file == stack.file]
-        for container in mine:
-            component = stack.components.get(container.name) or spec.decode(container.name, container.spec)
-            if alive(container):
+        self._reserve([expose for expose in stack.exposes if actions.get(expose.component, plan.REMOVE) != plan.REMOVE])
+        for container in state.containers.values():
+            if container.stack_file == stack.file and alive(container):
+                component = stack.components.get(container.name) or spec.decode(container.name, container.spec)
                 supervisor.adopt(self.unit(container, component))
         gone = [name for name, action in actions.items() if action in (plan.REMOVE, plan.RECREATE)]
         self._end(supervisor, [name for name in gone if name in supervisor.units])
-        fresh, started = self._record(stack, state, actions)
+        fresh: list[Container] = []
+        started: list[Container] = []
+        self._open = Update(self.project)
         try:
-            self._publish()
+            self._enter(stack, actions, fresh, started)
             for container in started:
                 supervisor.add(self.unit(container, stack.components[container.name]))
+            if started:
+                supervisor.before_start = self._settle
+            else:
+                self._settle()
             supervisor.start()
             if supervisor.failed:
                 raise next(iter(supervisor.failed.values()))
@@ -193,50 +196,59 @@ class Engine:
             raise
         return steps
 
-    def _record(
-        self, stack: Stack, state: State, actions: dict[str, str]
-    ) -> tuple[list[Container], list[Container]]:
-        """Write the new containers with their addresses; returns (made now, to start)."""
-        fresh: list[Container] = []
-        started: list[Container] = []
-        with Update(self.project) as state:
-            networks = self.networks(state)
-            kept: dict[str, list[Attachment]] = {}
-            for name, action in actions.items():
-                old = state.by_name(name)
-                if action in (plan.REMOVE, plan.RECREATE) and old:
-                    kept[name] = [Attachment.from_dict(item) for item in old.attachments]
+    def _settle(self) -> None:
+        """Rules and record of a start, while the containers build their roots."""
+        self._publish()
+        if self._open:
+            update, self._open = self._open, None
+            update.commit()
+
+    def state(self) -> State:
+        """The project's state: the one being changed by this process, else as recorded."""
+        return self._open.state if self._open else load(self.project)
+
+    def _enter(self, stack: Stack, actions: dict[str, str], fresh: list[Container], started: list[Container]) -> None:
+        """Enter the new containers with their addresses into the open state.
+
+        ``fresh`` receives those made now, ``started`` all that are to start.
+        """
+        state = self.state()
+        networks = self.networks(state) if state.networks else None
+        kept: dict[str, list[Attachment]] = {}
+        for name, action in actions.items():
+            old = state.by_name(name)
+            if action in (plan.REMOVE, plan.RECREATE) and old:
+                kept[name] = [Attachment.from_dict(item) for item in old.attachments]
+                if networks:
                     networks.release(old.id)
-                    self.erase(old)
-                    del state.containers[old.id]
-                if action in (plan.CREATE, plan.RECREATE):
-                    container = self._new(stack, stack.components[name])
-                    state.containers[container.id] = container
-                    fresh.append(container)
-                    started.append(container)
-                elif action == plan.START and old:
-                    old.become(CREATED)
-                    old.wanted = RUNNING
-                    old.error = None
-                    started.append(old)
-            self._connect(state, networks, started, stack.components, kept)
-        return fresh, started
+                self.erase(old)
+                del state.containers[old.id]
+            if action in (plan.CREATE, plan.RECREATE):
+                container = self._new(stack, stack.components[name])
+                state.containers[container.id] = container
+                fresh.append(container)
+                started.append(container)
+            elif action == plan.START and old:
+                old.become(CREATED)
+                old.wanted = RUNNING
+                old.error = None
+                started.append(old)
+        self._connect(state, started, stack.components, kept)
 
     def _connect(
         self,
         state: State,
-        networks: StackNetworks,
         containers: list[Container],
         components: dict[str, Component],
         kept: dict[str, list[Attachment]],
     ) -> None:
         """Make the networks of ``containers`` and give each its addresses, the ones it had where that can be."""
-        names = {
-            c.id: [n for n in components[c.name].networks if n not in ("host", "none")] for c in containers
-        }
+        names = {c.id: [n for n in components[c.name].networks if n not in ("host", "none")] for c in containers}
         needed = sorted({name for own in names.values() for name in own})
-        if needed:
-            networks.ensure(needed)
+        if not needed:
+            return
+        networks = self.networks(state)
+        networks.ensure(needed)
         for container in containers:
             keep = kept.get(container.name) or [Attachment.from_dict(item) for item in container.attachments]
             attachments = networks.allocate(container.id, names[container.id], keep)
@@ -273,7 +285,7 @@ class Engine:
     def job(self, container: Container, component: Component) -> Job:
         """The order to start ``container``, rendered against the project's present state."""
         image = self.image(component, container.stack_file)
-        state = load(self.project)
+        state = self.state()
         masks: list[bytes] = []
         job = Job(
             container,
@@ -327,19 +339,21 @@ class Engine:
 
     def networks(self, state: State) -> StackNetworks:
         """The project's networks as recorded."""
+        from containust.runtime.network.stack import StackNetworks
+
         return StackNetworks(self.project.id, state.networks, offline=self.options.offline)
 
     def _publish(self) -> None:
         """Put the project's rules in place for everything that is wanted to run: one transaction."""
-        state = load(self.project)
+        state = self.state()
         exposes: list[Expose] = []
-        addresses: dict[str, list[Attachment]] = {}
+        attachments: dict[str, list[Attachment]] = {}
         for container in state.containers.values():
             if container.wanted == RUNNING and container.attachments:
-                addresses[container.name] = [Attachment.from_dict(item) for item in container.attachments]
+                attachments[container.name] = [Attachment.from_dict(item) for item in container.attachments]
                 exposes += [spec.decode_expose(item) for item in container.exposes]
-        if addresses:
-            self.networks(state).publish(exposes, addresses)
+        if attachments:
+            self.networks(state).publish(exposes, attachments)
 
     def reconnect(self, names: list[str]) -> list[Container]:
         """Networks, addresses, ports and rules for stopped containers that are about to start again."""
@@ -350,7 +364,7 @@ class Engine:
                 container.wanted = RUNNING
                 container.error = None
             components = {c.name: spec.decode(c.name, c.spec) for c in containers}
-            self._connect(state, self.networks(state), containers, components, {})
+            self._connect(state, containers, components, {})
         self._publish()
         return containers
 
@@ -371,10 +385,10 @@ class Engine:
 
             self._reservation = reserve(exposes, self.project.id)
 
-    def _tear_down_networks(self) -> None:
-        with Update(self.project) as state:
-            if state.networks and not any(alive(c) or c.state == CREATED for c in state.containers.values()):
-                self.networks(state).teardown()
+    def _tear_down_networks(self, state: State) -> None:
+        """Remove the project's networks from the host when nobody uses them."""
+        if state.networks and not any(alive(c) or c.state == CREATED for c in state.containers.values()):
+            self.networks(state).teardown()
 
     # -- end ----------------------------------------------------------------------------------------------------
 
@@ -399,6 +413,9 @@ class Engine:
 
     def _roll_back(self, supervisor: Supervisor, fresh: list[Container], restarted: list[Container]) -> None:
         """Undo a start that failed: what it made is removed, what was there before stays."""
+        if self._open:
+            self._open.abandon()
+            self._open = None
         mine = [c.name for c in (*fresh, *restarted) if c.name in supervisor.units]
         supervisor.waiting = []
         supervisor.interrupted = max(1, supervisor.interrupted)
@@ -410,10 +427,13 @@ class Engine:
         supervisor.run(lambda: all(supervisor.units[name].handle is None for name in mine))
         with Update(self.project) as state:
             for container in fresh:
-                state.containers.pop(container.id, None)
+                recorded = state.containers.pop(container.id, None)
+                if recorded and state.networks:
+                    self.networks(state).release(container.id)
                 self.erase(container)
-        self._publish()
-        self._tear_down_networks()
+            self._tear_down_networks(state)
+        if load(self.project).networks:
+            self._publish()
 
     def serve(self, supervisor: Supervisor, ownership: Ownership) -> None:
         """Supervise until the last container has ended, then leave nothing behind. Returns early on a hand-over."""
@@ -430,28 +450,29 @@ class Engine:
     def finish(self, supervisor: Supervisor) -> None:
         """After the last container: forget the `--rm` ones, take the networks down when nobody uses them."""
         with Update(self.project) as state:
+            supervisor.merge(state)
             for unit in supervisor.units.values():
                 recorded = state.containers.get(unit.container.id)
                 if recorded and recorded.remove:
                     del state.containers[recorded.id]
+                    if recorded.attachments:
+                        self.networks(state).release(recorded.id)
                     self.erase(recorded)
-        self._tear_down_networks()
+            self._tear_down_networks(state)
 
     # -- recovery -----------------------------------------------------------------------------------------------
 
-    def recover(self) -> None:
+    def recover(self) -> State:
         """Clean up after processes that were killed: whatever belongs to no live container is removed.
 
-        Live containers without a supervisor stay as they are. Cheap when there is nothing to do.
+        Live containers without a supervisor stay as they are. Cheap when there is nothing to do. Returns the state.
         """
         state = load(self.project)
         known = set(state.containers)
         stale = [c for c in state.containers.values() if self._stale(c)]
-        strays = [
-            id for id in self.backend.list() if id not in known and not Ownership.held_by_any(self.project)
-        ]
+        strays = [id for id in self.backend.list() if id not in known and not Ownership.held_by_any(self.project)]
         if not stale and not strays:
-            return
+            return state
         with Update(self.project) as state:
             for container in list(state.containers.values()):
                 if self._stale(container):
@@ -473,7 +494,8 @@ class Engine:
                     stray = Container(id, id[:12])
                     self.backend.remove(stray)
                     self.backend.remove_root(stray)
-        self._tear_down_networks()
+            self._tear_down_networks(state)
+        return state
 
     def _stale(self, container: Container) -> bool:
         """Whether the record says more than is true, and nobody is there to correct it."""

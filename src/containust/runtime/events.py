@@ -19,9 +19,7 @@ def emit(project: Project, kind: str, container: str, **attributes: Any) -> None
     """Append an event. A log that cannot be written loses the event, never the operation."""
     line = jsontext.dumps({"time": now(), "event": kind, "container": container, **attributes}) + "\n"
     try:
-        fd = os.open(
-            project.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        fd = os.open(project.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:
         return
     try:

@@ -86,9 +86,7 @@ class Writer:
             except FileNotFoundError:
                 pass
         os.close(self._fd)
-        self._fd = os.open(
-            self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._size = 0
 
     def _prefix(self, stream: bytes) -> bytes:

@@ -48,9 +48,7 @@ class Metrics(Record):
         self.net_received, self.net_sent = network
 
 
-def collect(
-    backend: ContainerBackend, containers: list[Container], sample: bool = True
-) -> dict[str, Metrics]:
+def collect(backend: ContainerBackend, containers: list[Container], sample: bool = True) -> dict[str, Metrics]:
     """Metrics of running containers by id; CPU % over a short interval that all share."""
     first = {c.id: (time.monotonic_ns(), backend.stats(c).cpu_ns) for c in containers} if sample else {}
     if first:

@@ -45,6 +45,4 @@ def claim(project_id: str, directory: str) -> int:
         raise ContainustError(
             "R001", f"cannot claim an id range in {DIRECTORY}: {error.strerror}", "run as root"
         ) from None
-    raise ContainustError(
-        "R001", "every id range of this host is claimed", f"remove stale links in {DIRECTORY}"
-    )
+    raise ContainustError("R001", "every id range of this host is claimed", f"remove stale links in {DIRECTORY}")

@@ -30,9 +30,7 @@ def arguments(component: Component, config: ImageConfig, lookup: Lookup) -> list
         command = [] if component.command is None else [text(item, lookup) for item in component.command]
     else:
         entrypoint = config.entrypoint
-        command = (
-            config.command if component.command is None else [text(i, lookup) for i in component.command]
-        )
+        command = config.command if component.command is None else [text(i, lookup) for i in component.command]
     argv = [*entrypoint, *command]
     if not argv or not argv[0]:
         raise ContainustError(

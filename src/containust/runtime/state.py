@@ -226,29 +226,42 @@ def encode(state: State) -> bytes:
 
 
 class Update:
-    """``with Update(project) as state:`` holds the lock and gives the newest state; written when the block ends well."""
+    """``with Update(project) as state:`` holds the lock and gives the newest state, written if the block ends well."""
 
-    __slots__ = ("_lock", "_project", "_state")
+    __slots__ = ("_lock", "_project", "state")
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._lock = -1
+        self._lock = lock(f"{project.state_file}.lock", LOCK_TIMEOUT)
+        try:
+            self.state = load(project)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def commit(self) -> None:
+        """Write the state and give up the lock."""
+        try:
+            save(self._project, self.state)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Give up the lock, leaving the file as it was. Again, or after a commit, it does nothing."""
+        if self._lock >= 0:
+            # A container that is being made has a copy of the descriptor until exec; closing ours would not unlock.
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            os.close(self._lock)
+            self._lock = -1
 
     def __enter__(self) -> State:
-        self._lock = lock(f"{self._project.state_file}.lock", LOCK_TIMEOUT)
-        try:
-            self._state = load(self._project)
-        except BaseException:
-            os.close(self._lock)
-            raise
-        return self._state
+        return self.state
 
     def __exit__(self, kind: object, value: object, traceback: object) -> None:
-        try:
-            if kind is None:
-                save(self._project, self._state)
-        finally:
-            os.close(self._lock)
+        if kind is None:
+            self.commit()
+        else:
+            self.abandon()
 
 
 def lock(path: str, timeout: float) -> int:

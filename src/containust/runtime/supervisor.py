@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from containust.runtime.backend.protocol import ContainerBackend
     from containust.runtime.container import Handle, Job
     from containust.runtime.project import Project
-    from containust.runtime.state import Container
+    from containust.runtime.state import Container, State
 
 BACKOFF_FIRST = 0.1
 BACKOFF_LAST = 30.0
@@ -103,6 +103,9 @@ class Supervisor:
         self._timers: list[Timer] = []
         self._changed: dict[str, Container] = {}
         self._wake = -1
+        # Called once, between the making of the first containers and the start of their programs: what can be done
+        # while they build their roots.
+        self.before_start: Callable[[], None] | None = None
 
     # -- loop ---------------------------------------------------------------------------------------------------
 
@@ -146,7 +149,8 @@ class Supervisor:
                 for timer in due:
                     timer.callback()
             self._start_ready()
-            self._record()
+            if not until():
+                self._record()
 
     def _watch(self, fd: int, callback: Callable[[], None]) -> None:
         self._callbacks[fd] = callback
@@ -171,12 +175,16 @@ class Supervisor:
         if not self._changed:
             return
         with Update(self.project) as state:
-            for container in self._changed.values():
-                recorded = state.containers.get(container.id)
-                if recorded is not None:
-                    container.wanted = recorded.wanted
-                    container.remove = recorded.remove
-                    state.containers[container.id] = container
+            self.merge(state)
+
+    def merge(self, state: State) -> None:
+        """Put what changed into ``state``."""
+        for container in self._changed.values():
+            recorded = state.containers.get(container.id)
+            if recorded is not None:
+                container.wanted = recorded.wanted
+                container.remove = recorded.remove
+                state.containers[container.id] = container
         self._changed = {}
 
     # -- starting -----------------------------------------------------------------------------------------------
@@ -198,6 +206,8 @@ class Supervisor:
     def start(self) -> None:
         """Start all that can be, and serve events until every added unit is up, or one has failed."""
         self._start_ready()
+        if self.failed:
+            return
         self.run(lambda: bool(self.failed) or self.interrupted > 0 or not self._pending())
 
     def _pending(self) -> bool:
@@ -256,16 +266,34 @@ class Supervisor:
                     self.backend.discard(handle)
                     made.container.pid = None
                 return
+        for unit, _ in handles:
+            unit.container.started = now()
+            unit.container.become(RUNNING)
+            if unit.component.healthcheck:
+                unit.container.health = "starting"
+            self._changed[unit.container.id] = unit.container
+        try:
+            self._recorded_before_start()
+        except BaseException:
+            for _, handle in handles:
+                self.backend.discard(handle)
+            raise
         errors = self.backend.start([handle for _, handle in handles])
         for unit, handle in handles:
             failure = errors.get(unit.container.id)
             if failure:
                 self._start_failed(unit, failure)
             else:
-                unit.container.started = now()
-                unit.container.become(RUNNING)
                 self._running(unit, handle)
                 emit(self.project, "started", unit.name, id=unit.container.id)
+
+    def _recorded_before_start(self) -> None:
+        if self.before_start:
+            prepare, self.before_start = self.before_start, None
+            prepare()
+            self._changed = {}
+        else:
+            self._record()
 
     def _start_failed(self, unit: Unit, error: Exception) -> None:
         container = unit.container
@@ -284,7 +312,6 @@ class Supervisor:
         unit.handle = handle
         unit.since = time.monotonic()
         unit.stopping = unit.signalled = unit.settled = False
-        self._changed[unit.container.id] = unit.container
         self._watch(handle.pidfd, lambda: self._ended(unit))
         capture = handle.capture
         if capture:
@@ -295,7 +322,7 @@ class Supervisor:
             for fd in capture.fds:
                 self._watch(fd, lambda fd=fd: self._output(unit, fd))  # type: ignore[misc]
         if unit.component.healthcheck:
-            if not handle.adopted or unit.container.health is None:
+            if unit.container.health is None:
                 unit.container.health = "starting"
             unit.failures = 0
             unit.probe_interval = PROBE_FIRST
@@ -416,6 +443,7 @@ class Supervisor:
         container.started = now()
         container.error = None
         container.become(RUNNING)
+        self._changed[container.id] = container
         self._running(unit, handle)
         emit(self.project, "restarted", unit.name, id=container.id, restarts=container.restarts)
 

@@ -42,9 +42,7 @@ def resolve(user: str | None, root_fd: int, limit: int = 65536) -> User:
             raise _unknown(user, f"{name!r} is not in the image's /etc/passwd")
         uid = int(entry[2])
     gid = int(entry[3]) if entry and len(entry) > 3 and entry[3].isdigit() else 0
-    home = (
-        entry[5] if entry and len(entry) > 5 and entry[5].startswith("/") else ("/root" if uid == 0 else "/")
-    )
+    home = entry[5] if entry and len(entry) > 5 and entry[5].startswith("/") else ("/root" if uid == 0 else "/")
     groups: list[int] = []
     if colon:
         if not group:

@@ -64,9 +64,7 @@ class Images:
         progress: Progress | None = None,
     ) -> Image:
         """The image of ``uri``, imported when it is missing."""
-        return self.store.ensure(
-            uri, list(include), base, distroless=distroless, live=live, progress=progress
-        )
+        return self.store.ensure(uri, list(include), base, distroless=distroless, live=live, progress=progress)
 
     def remove(self, names: list[str]) -> list[str]:
         """Remove images by reference, name or id; the references removed. I007 when a container uses one."""
@@ -145,9 +143,7 @@ class Images:
         uri = reference if "://" in reference else f"oci://{reference}"
         parsed = parse_reference(uri)
         if parsed.scheme != "oci":
-            raise ContainustError(
-                "E007", f"{uri} is not in a registry", "pull takes oci://[REGISTRY/]REPOSITORY[:TAG]"
-            )
+            raise ContainustError("E007", f"{uri} is not in a registry", "pull takes oci://[REGISTRY/]REPOSITORY[:TAG]")
         if not self.store.offline and parsed.digest is None:
             with Staging(self.store) as staging:
                 write_lock(staging, uri, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from containust.common import types
-from containust.compose.load import load_stack
 from containust.runtime import control, project
 from containust.runtime.engine import Engine, Options, new_id
 from containust.runtime.plan import Step
@@ -41,6 +40,8 @@ class Stack:
         only: list[str] | None = None,
     ) -> Stack:
         """Read and check the file at ``path``. ``only`` names components to act on, with their dependencies."""
+        from containust.compose.load import load_stack
+
         home = project.for_file(path, state_file)
         resolved = load_stack(path, offline=offline, project_dir=home.directory)
         chosen = _with_dependencies(resolved, only) if only else None
@@ -175,11 +176,7 @@ class Stack:
 def _exit_status(supervisor: Supervisor) -> int:
     for unit in supervisor.units.values():
         code = unit.container.exit_code
-        if (
-            code
-            and not (unit.stopping and unit.container.signal)
-            and unit.component.restart.policy == "never"
-        ):
+        if code and not (unit.stopping and unit.container.signal) and unit.component.restart.policy == "never":
             return code
     return 0
 
@@ -192,9 +189,7 @@ def _with_dependencies(stack: types.Stack, names: list[str]) -> set[str]:
     while waiting:
         name = waiting.pop()
         if name not in stack.components:
-            raise ContainustError(
-                "E002", f"no component called {name}", f"there are {', '.join(stack.components)}"
-            )
+            raise ContainustError("E002", f"no component called {name}", f"there are {', '.join(stack.components)}")
         if name not in chosen:
             chosen.add(name)
             waiting += stack.components[name].depends_on

@@ -103,9 +103,7 @@ class Service:
 
     def component(self) -> list[str]:
         if self.ports:
-            self.add(
-                "port" if len(self.ports) == 1 and '"' not in self.ports[0] else "ports", self.port_literal()
-            )
+            self.add("port" if len(self.ports) == 1 and '"' not in self.ports[0] else "ports", self.port_literal())
         return [f"COMPONENT {self.component_name} {{", *self.lines, "}"]
 
     def port_literal(self) -> str:
@@ -375,9 +373,7 @@ class Service:
     def long_volume(self, item: Item, mounts: list[str], memory: list[str], seen: set[str]) -> None:
         known = ("type", "source", "target", "read_only", "bind", "volume", "tmpfs", "consistency")
         entry = self.children(item, known, "volumes")
-        text = {
-            key: self.writer.fixed(entry[key]) if key in entry else "" for key in ("type", "source", "target")
-        }
+        text = {key: self.writer.fixed(entry[key]) if key in entry else "" for key in ("type", "source", "target")}
         mode = ":ro" if "read_only" in entry and self.writer.plain(entry["read_only"]) == "true" else ""
         for key, harmless in (
             ("bind", ("create_host_path", "selinux")),
@@ -423,9 +419,7 @@ class Service:
         target = self.writer.plain(entry["target"]) if "target" in entry else name
         if not target.startswith("/"):
             target = f"{directory}/{target}"
-        self.mount(
-            item, seen, target, mounts, f'"{self.relative(self.writer.fixed(file), file)}:{target}:ro"'
-        )
+        self.mount(item, seen, target, mounts, f'"{self.relative(self.writer.fixed(file), file)}:{target}:ro"')
 
     # Limits
 
@@ -477,24 +471,18 @@ class Service:
         if "resources" in entry:
             resources = self.children(entry["resources"], ("limits",), "deploy.resources")
             if "limits" in resources:
-                limits = self.children(
-                    resources["limits"], ("cpus", "memory", "pids"), "deploy.resources.limits"
-                )
+                limits = self.children(resources["limits"], ("cpus", "memory", "pids"), "deploy.resources.limits")
                 for key, item in limits.items():
                     if key in ("cpus", "memory", "pids"):
                         found[key] = item
         if "restart_policy" in entry:
-            policy = self.children(
-                entry["restart_policy"], ("condition", "max_attempts"), "deploy.restart_policy"
-            )
+            policy = self.children(entry["restart_policy"], ("condition", "max_attempts"), "deploy.restart_policy")
             condition = self.writer.plain(policy["condition"]) if "condition" in policy else "any"
             attempts = self.writer.plain(policy["max_attempts"]) if "max_attempts" in policy else ""
             if "restart" in self.keys:
                 self.lost("deploy.restart_policy", entry["restart_policy"], "restart says it too")
             elif condition == "on-failure":
-                self.add(
-                    "restart", f'"on-failure{":" + attempts if attempts.isdigit() and int(attempts) else ""}"'
-                )
+                self.add("restart", f'"on-failure{":" + attempts if attempts.isdigit() and int(attempts) else ""}"')
             elif condition == "any":
                 self.add("restart", '"always"')
                 if attempts:
@@ -567,9 +555,7 @@ class Service:
                     kept.add(name)
                 else:
                     kept.discard(name)
-        self.add(
-            "capabilities", f"[{', '.join(f'{chr(34)}{name}{chr(34)}' for name in known if name in kept)}]"
-        )
+        self.add("capabilities", f"[{', '.join(f'{chr(34)}{name}{chr(34)}' for name in known if name in kept)}]")
 
     # Life and end
 
@@ -581,9 +567,7 @@ class Service:
         entry = self.children(item, known, "healthcheck")
         test = entry.get("test")
         words = as_list(test) if test is not None else []
-        kind = (
-            self.writer.plain(words[0]) if words and test is not None and isinstance(test.value, list) else ""
-        )
+        kind = self.writer.plain(words[0]) if words and test is not None and isinstance(test.value, list) else ""
         disabled = "disable" in entry and self.writer.plain(entry["disable"]) == "true"
         if disabled or kind == "NONE":
             self.lost("healthcheck", item, "the image's own healthcheck, if it has one, stays")
@@ -641,9 +625,7 @@ class Service:
     def connections(self) -> list[str]:
         lines: list[str] = []
         depends = self.keys.get("depends_on")
-        targets: dict[str, Item] = (
-            dict(keyed(depends, "depends_on").value) if depends and depends.value else {}
-        )
+        targets: dict[str, Item] = dict(keyed(depends, "depends_on").value) if depends and depends.value else {}
         links = self.keys.get("links")
         for link in as_list(links) if links else []:
             name, _, alias = self.writer.plain(link).partition(":")
@@ -722,9 +704,7 @@ def port_range(text: str) -> list[int]:
     """``"80"`` or ``"8000-8010"`` as ports; empty for anything else."""
     first, dash, last = text.partition("-")
     last = last if dash else first
-    if not (
-        first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and len(first + last) < 11
-    ):
+    if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and len(first + last) < 11):
         return []
     if not 0 < int(first) <= int(last) < 65536:
         return []

@@ -85,9 +85,7 @@ def load_yaml(path: str, base: str) -> Item:
     except FileNotFoundError:
         raise ContainustError("S004", f"there is no file {path}", "name the Compose file") from None
     except OSError as error:
-        raise ContainustError(
-            "S003", f"cannot read {path}: {error.strerror}", "check its permissions"
-        ) from None
+        raise ContainustError("S003", f"cannot read {path}: {error.strerror}", "check its permissions") from None
     try:
         root = yaml.compose(data, loader)
         item = _item(root, path, base) if root is not None else Item({}, path, 1, base)
@@ -111,9 +109,7 @@ def _item(root: Any, path: str, base: str) -> Item:
         if known is not None:
             return known
         if id(node) in open_nodes:
-            raise ContainustError(
-                "E001", f"{path}, line {node.start_mark.line + 1}: an anchor contains itself"
-            )
+            raise ContainustError("E001", f"{path}, line {node.start_mark.line + 1}: an anchor contains itself")
         open_nodes.add(id(node))
         tag = node.tag if node.tag in ("!reset", "!override") else ""
         if node.id == "scalar":
@@ -278,9 +274,7 @@ def _braced(text: str, wrong: Callable[[str], object], lookup: Mapping[str, str]
 
 def resolve(parts: Iterable[str | Variable], lookup: Mapping[str, str]) -> str:
     """The text that Compose would see."""
-    return "".join(
-        [part if isinstance(part, str) else lookup.get(part.name) or part.default for part in parts]
-    )
+    return "".join([part if isinstance(part, str) else lookup.get(part.name) or part.default for part in parts])
 
 
 # Merging
@@ -348,9 +342,7 @@ def keyed(item: Item, name: str) -> Item:
 class Project:
     """The services and other sections of some Compose files, merged."""
 
-    def __init__(
-        self, paths: list[str], environ: Mapping[str, str], wrong: Callable[[Item, str], object]
-    ) -> None:
+    def __init__(self, paths: list[str], environ: Mapping[str, str], wrong: Callable[[Item, str], object]) -> None:
         self.wrong = wrong
         self.files: dict[str, Item] = {}
         self.directory = os.path.dirname(os.path.abspath(paths[0]))
@@ -421,8 +413,6 @@ class Project:
             section = tree.value.get("services")
             others = section.value if section is not None and isinstance(section.value, dict) else {}
         if other_name not in others:
-            raise ContainustError(
-                "E002", f"{path}, line {extends.line}: there is no service {other_name!r} to extend"
-            )
+            raise ContainustError("E002", f"{path}, line {extends.line}: there is no service {other_name!r} to extend")
         other = self.extended(other_path, other_base, others, str(other_name), (*chain, link))
         return merge(other, own, ("services",))

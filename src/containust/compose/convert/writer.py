@@ -86,9 +86,7 @@ class Writer:
         converted = []
         for name, item in services.value.items():
             if not isinstance(item.value, dict):
-                raise ContainustError(
-                    "E006", f"{item.file}, line {item.line}: service {name!r} is no mapping"
-                )
+                raise ContainustError("E006", f"{item.file}, line {item.line}: service {name!r} is no mapping")
             converted.append(f.Service(self, name, item))
         self.services = {service.name: service for service in converted}
         for service in converted:
@@ -108,9 +106,7 @@ class Writer:
 
     def component_name(self, name: str, item: Item) -> str:
         """A name of the language for a service; another one only where it has to be."""
-        chosen = "".join([c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in str(name)]).strip(
-            "-"
-        )
+        chosen = "".join([c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in str(name)]).strip("-")
         while "--" in chosen:
             chosen = chosen.replace("--", "-")
         if not chosen or not chosen[0].isalpha():
@@ -120,9 +116,7 @@ class Writer:
         while chosen in self.names.values():
             chosen += "-2"
         if chosen != name:
-            self.warn(
-                item, f"service {name!r} is called {chosen!r} here, as its name is none of the language"
-            )
+            self.warn(item, f"service {name!r} is called {chosen!r} here, as its name is none of the language")
         return chosen
 
     def top(self) -> list[str]:
@@ -204,10 +198,4 @@ def escaped(text: str) -> str:
 
 def escaped_default(text: str) -> str:
     """The default of an interpolation, where nothing but escapes is special."""
-    return (
-        text.replace("\\", "\\\\")
-        .replace('"', '\\"')
-        .replace("\n", "\\n")
-        .replace("\t", "\\t")
-        .replace("\r", "\\r")
-    )
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")

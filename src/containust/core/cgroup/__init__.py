@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         def stats(self) -> Stats:
             """What the kernel accounts for the group now."""
 
+        def oom_kills(self) -> int:
+            """How many processes of the group the kernel has killed for memory."""
+
         def remove(self) -> bool:
             """Remove the group; False while a process is still in it. A group that is gone counts as removed."""
 

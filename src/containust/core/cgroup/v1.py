@@ -107,9 +107,7 @@ class V1Cgroup:
     def open_join(self) -> None:
         """Open the join files of an existing group."""
         for controller in self.controllers:
-            self.join_fds.append(
-                os.open(f"{self.root}/{controller}/{self.path}/tasks", os.O_WRONLY | os.O_CLOEXEC)
-            )
+            self.join_fds.append(os.open(f"{self.root}/{controller}/{self.path}/tasks", os.O_WRONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
         for fd in self.join_fds:

@@ -20,9 +20,7 @@ from containust.runtime.container import Handle
 from containust.runtime.logs import Capture, Writer
 from containust.runtime.network import hosts, inside
 from containust.runtime.network.attachment import Attachment
-from containust.runtime.network.stack import StackNetworks
 from containust.runtime.spawn import Bind, Launch, spawn
-from containust.runtime.state import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,8 +122,7 @@ class LinuxBackend:
         ]
         try:
             if pairs:
-                networks = StackNetworks(self.project.id, load(self.project).networks)
-                networks.attach(pairs)
+                self._attach(pairs)
         except ContainustError as error:
             # A child that failed on its own has lost its namespace: its report is the cause, the network a symptom.
             for handle in handles:
@@ -154,6 +151,14 @@ class LinuxBackend:
             self._parent_done(child.launch)
             handle.child = None
         return failed
+
+    def _attach(self, pairs: list[tuple[int, list[Attachment]]]) -> None:
+        from containust.core.rtnetlink import link_index
+        from containust.runtime.network.stack import StackNetworks
+
+        bridges = {one.network: one.bridge for _, attachments in pairs for one in attachments}
+        recorded = {network: {"bridge": name, "index": link_index(name)} for network, name in bridges.items()}
+        StackNetworks(self.project.id, recorded).attach(pairs)
 
     def _abort(self, handle: Handle) -> Exception | None:
         assert handle.child is not None
@@ -237,9 +242,7 @@ class LinuxBackend:
                 os.fchown(fd, base, base)
             os.close(fd)
             tree = syscalls.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE)
-            syscalls.mount_setattr(
-                tree, "", 0, set=syscalls.MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-            )
+            syscalls.mount_setattr(tree, "", 0, set=syscalls.MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
             launch.binds.append(Bind(tree, f"etc/{name}", False, idmapped=False))
         for volume in job.component.volumes:
             launch.binds.append(self._volume(job.component, volume, launch.id_base is not None))
@@ -298,9 +301,7 @@ class LinuxBackend:
         readers: dict[int, bytes] = {}
         for _, name, stream in STDIO:
             try:
-                fd = os.open(
-                    f"{self.run_directory(container)}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-                )
+                fd = os.open(f"{self.run_directory(container)}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
                 continue
             readers[fd] = stream
@@ -327,7 +328,7 @@ class LinuxBackend:
 
     def oom_killed(self, container: Container) -> bool:
         """Whether the kernel has killed a process of the container for memory."""
-        return self.groups.find(self.group_path(container)).stats().oom_kills not in (None, 0)
+        return self.groups.find(self.group_path(container)).oom_kills() > 0
 
     def exec(self, container: Container, job: Job) -> Handle:
         from containust.runtime.join import join
@@ -346,9 +347,7 @@ class LinuxBackend:
         group = self.groups.find(self.group_path(container))
         launch.cgroup = group
         try:
-            launch.layer_fd = os.open(
-                f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-            )
+            launch.layer_fd = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self._program(launch, job)
             group.open_join()
             child = join(launch, adopted)

@@ -264,6 +264,7 @@ class StackNetworks:
         for pid, attachments in pairs:
             for position, one in enumerate(attachments):
                 port = rt.fresh_index()
+                mac = bytes.fromhex(one.mac.replace(":", ""))
                 messages.append(
                     rt.new_veth(
                         one.host_interface,
@@ -273,10 +274,13 @@ class StackNetworks:
                         self.group,
                         one.interface,
                         FIRST_INDEX + position,
-                        bytes.fromhex(one.mac.replace(":", "")),
+                        mac,
                         pid,
                     )
                 )
+                # Before it has sent anything, so that nothing goes to the port it had before a restart; for good, so
+                # that no peer can draw its packets by using its Ethernet address.
+                messages.append(rt.bridge_neighbour(port, mac))
                 # With br_netfilter the bridge itself translates: a container's own published port leads back by
                 # the port that its packet came in by.
                 if filtered:
