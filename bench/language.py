@@ -68,7 +68,8 @@ EXPOSE 8443:443 -> web
 
 
 def components(n: int) -> str:
-    one = 'COMPONENT c{0} {{\n    image = "oci://docker.io/library/alpine:3.21"\n    port = 80\n    env = {{ A = "${{env.A:-x}}" }}\n}}\n'
+    one = 'COMPONENT c{0} {{\n    image = "oci://docker.io/library/alpine:3.21"\n    port = 80\n'
+    one += '    env = {{ A = "${{env.A:-x}}" }}\n}}\n'
     connects = "".join(f"CONNECT c{i} -> c{(i + 1) if i + 1 < n else i // 2}\n" for i in range(n - 1))
     return "".join(one.format(i) for i in range(n)) + connects + f"CONNECT c{n - 1} -> c0\n"
 
@@ -77,6 +78,10 @@ CASES: dict[str, tuple[int, Callable[[int], str]]] = {
     "components": (2000, components),
     "brackets": (100_000, lambda n: "COMPONENT a { x = " + "[" * n),
     "chain": (2000, lambda n: "".join(f"COMPONENT c{i} FROM c{i + 1} {{}}\n" for i in range(n))),
+    "chain with env": (
+        200,
+        lambda n: "".join(f"COMPONENT c{i} FROM c{i + 1} {{ env = {{ K{i} = 1 }} }}\n" for i in range(n)),
+    ),
     "errors": (5000, lambda n: "".join(f"CONNECT a{i} -> b{i}\n" for i in range(n))),
     "same port": (2000, lambda n: "".join(f"COMPONENT c{i} {{ port = 80 }}\nEXPOSE {i}:80\n" for i in range(n))),
     "open strings": (20_000, lambda n: '"\n' * n),

@@ -55,10 +55,7 @@ def load_checked(
 ) -> tuple[Stack | None, list[Diagnostic]]:
     """The stack, None when there are errors, and all that was found. ``text`` replaces the file's content."""
     problems = Problems()
-    if text is None:
-        source = read_source(path, problems)
-    else:
-        source = Source(path, text, os.path.dirname(os.path.abspath(path)))
+    source = read_source(path, problems) if text is None else Source(path, text, os.path.dirname(os.path.abspath(path)))
     stack = analyse(source, problems, offline, os.environ if environ is None else environ, project_dir, strict=strict)
     if not problems.entries:
         return stack, []
