@@ -50,7 +50,11 @@ def test_published_ports_are_reached_from_the_host_and_from_outside(host: Host) 
     assert containers["web"].call(ask, HOST, 8081) == gateway, "the container itself"
 
 
-def test_published_ports_in_ipv6(host: Host) -> None:
+@pytest.mark.parametrize("filtered", ["0", "1"])
+def test_published_ports_in_ipv6(host: Host, filtered: str) -> None:
+    if not os.path.exists("/proc/sys/net/bridge"):
+        pytest.skip("no br_netfilter")
+    sh(f"sysctl -qw net.bridge.bridge-nf-call-ip6tables={filtered} net.bridge.bridge-nf-call-iptables={filtered}")
     exposes = [Expose("web", 8080, 80), Expose("web", 8081, 80, "tcp", "[::]")]
     containers, at = host.containers(host.networks(ONE), {"web": ["bridge"]}, exposes)
     containers["web"].call(listen, "::", 80)
@@ -87,6 +91,13 @@ def test_containers_reach_no_service_of_the_host(host: Host) -> None:
     assert web.call(ask, place.gateway, 7001, "tcp", 0.5) == ""
     assert web.call(ask, HOST, 7001, "tcp", 0.5) == ""
     assert web.call(ask, place.gateway6, 7002, "tcp", 0.5) == ""
+    listen("::1", 7003)
+    gateway_mac = web.call(sh, f"ping -c1 -W1 {place.gateway6} >/dev/null; ip -6 neigh show {place.gateway6}").split()[
+        4
+    ]
+    web.call(sh, "ip addr del ::1/128 dev lo; ip -6 neigh add ::1 dev eth0 lladdr " + gateway_mac)
+    web.call(sh, f"ip -6 route add ::1/128 dev eth0 src {place.address6}")
+    assert web.call(ask, "::1", 7003, "tcp", 0.5) == ""
     # An attacker with all network privileges inside sends to 127.0.0.1 by way of the bridge.
     web.call(sh, "ip addr del 127.0.0.1/8 dev lo; sysctl -qw net.ipv4.conf.all.route_localnet=1")
     web.call(sh, f"ip route add 127.0.0.1/32 via {place.gateway} src {place.address}")
@@ -144,13 +155,15 @@ def test_offline_containers_reach_peers_only(host: Host) -> None:
     exposes = [Expose("web", 8080, 80)]
     containers, at = host.containers(host.networks(ONE, offline=True), {"web": ["bridge"], "db": ["bridge"]}, exposes)
     containers["web"].call(listen, "0.0.0.0", 80)
-    sent = sh("cat /sys/class/net/up0/statistics/tx_packets") if os.path.exists("/sys/class/net/up0") else ""
+    sh("nft 'add table inet own; add chain inet own c { type filter hook postrouting priority 300; }'")
+    sh("nft 'add rule inet own c oifname up0 meta l4proto { tcp, udp, icmp } counter'")
     assert containers["db"].call(ask, at["web"][0].address, 80) == at["db"][0].address
     assert ask("127.0.0.1", 8080)
     assert containers["web"].call(ask, OUTSIDE, 80, "tcp", 0.5) == ""
     assert containers["web"].call(ask, OUTSIDE6, 80, "tcp", 0.5) == ""
     assert setting("ipv4/conf/up0/forwarding") == "0", "nothing of the host was changed for it"
-    assert sent == (sh("cat /sys/class/net/up0/statistics/tx_packets") if sent else "")
+    assert containers["web"].call(ask, OUTSIDE, 53, "udp", 0.2) == ""
+    assert "counter packets 0 bytes 0" in sh("nft list chain inet own c"), "nothing left"
 
 
 def test_the_hosts_forward_policy_applies_to_published_ports(host: Host) -> None:
@@ -160,9 +173,8 @@ def test_the_hosts_forward_policy_applies_to_published_ports(host: Host) -> None
     assert host.outside.call(ask, HOST, 8081) == OUTSIDE
     sh("nft 'add table inet own; add chain inet own f { type filter hook forward priority 10; policy drop; }'")
     assert host.outside.call(ask, HOST, 8081, "tcp", 0.5) == ""
-    sh(
-        "nft 'add rule inet own f meta l4proto tcp ct original proto-dst 8081 accept; add rule inet own f ct state established accept'"
-    )
+    sh("nft 'add rule inet own f meta l4proto tcp ct original proto-dst 8081 accept'")
+    sh("nft 'add rule inet own f ct state established accept'")
     assert host.outside.call(ask, HOST, 8081) == OUTSIDE
 
 
@@ -196,6 +208,16 @@ def test_a_restarted_container_keeps_its_address(host: Host) -> None:
     fresh.call(listen, "0.0.0.0", 80)
     assert containers["web"].call(ask, again[0].address, 80)
     assert Attachment.from_dict(again[0].as_dict()) == again[0]
+
+
+def test_a_peer_cannot_draw_anothers_packets_by_its_ethernet_address(host: Host) -> None:
+    containers, at = host.containers(host.networks(ONE), {"web": ["bridge"], "db": ["bridge"], "evil": ["bridge"]})
+    containers["db"].call(listen, "0.0.0.0", 80)
+    evil = containers["evil"]
+    evil.call(sh, f"ip link set eth0 down; ip link set eth0 address {at['db'][0].mac}; ip link set eth0 up")
+    evil.call(ask, at["web"][0].address, 80, "tcp", 0.2)
+    for _ in range(3):
+        assert containers["web"].call(ask, at["db"][0].address, 80) == at["web"][0].address
 
 
 def test_a_subnet_that_the_host_uses_is_never_chosen(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
