@@ -29,8 +29,8 @@ from archives import (
     tar,
     tar_of,
 )
-from conftest import listing
 
+from conftest import listing
 from containust.common.errors import ContainustError
 from containust.image.store import Image, ImageStore
 from containust.image.tree import STANDARD_DIRECTORIES, STANDARD_FILES

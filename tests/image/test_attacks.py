@@ -28,10 +28,10 @@ from archives import (
     tar,
     tar_of,
 )
-from conftest import listing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import listing
 from containust.common.errors import ContainustError
 from containust.image.limits import Limits
 from containust.image.oci.documents import document

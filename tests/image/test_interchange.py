@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from archives import docker_archive, member, tar
-from conftest import listing
 
+from conftest import listing
 from containust.cli.main import main
 from containust.image import mounting
 from containust.image.store import ImageStore

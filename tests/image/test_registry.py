@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 from archives import member, oci_layout, sha, tar
-from conftest import listing
 from fake_registry import Registry
 
+from conftest import listing
 from containust.common.errors import ContainustError
 from containust.core import syscalls
 from containust.image import mounting

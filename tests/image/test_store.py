@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from archives import docker_archive, import_bytes, member, tar
-from conftest import listing
 
+from conftest import listing
 from containust.common.errors import ContainustError
 from containust.image import catalog, mounting
 from containust.image.store import Image, ImageStore
