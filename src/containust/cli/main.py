@@ -101,6 +101,9 @@ class Context:
 
 def run() -> None:
     """The installed command. Leaves with ``os._exit``: nothing of ours waits for the interpreter's tear-down."""
+    import gc
+
+    gc.disable()  # a short life makes no garbage worth the search; a supervisor turns it on again
     status = main(sys.argv[1:])
     try:
         sys.stdout.flush()

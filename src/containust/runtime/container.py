@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from containust.common.types import Component, ImageConfig, Ref
     from containust.runtime.logs import Capture
@@ -77,3 +78,12 @@ class Handle:
         self.capture: Capture | None = None
         self.terminal = -1  # master side of its terminal
         self.adopted = False  # not our child
+
+
+def places(records: list[dict[str, Any]]) -> list[Attachment]:
+    """The attachments that a state record holds; their module is loaded only where there are any."""
+    if not records:
+        return []
+    from containust.runtime.network.attachment import Attachment
+
+    return [Attachment.from_dict(item) for item in records]

@@ -238,7 +238,9 @@ def cgroups() -> list[Check]:
         return [Check("cgroups", FAIL, f"{detail}; no permission in {', '.join(closed)}", "run ctst as root")]
     if "memory" in lacking or "pids" in lacking:
         return [
-            Check("cgroups", FAIL, f"{detail}; without {' '.join(lacking)}", "boot with cgroup_enable=memory or cgroup v2")
+            Check(
+                "cgroups", FAIL, f"{detail}; without {' '.join(lacking)}", "boot with cgroup_enable=memory or cgroup v2"
+            )
         ]
     if lacking:
         return [

@@ -15,9 +15,8 @@ from containust.image.mounting import open_root
 from containust.image.store import ImageStore
 from containust.runtime import plan, process, spec
 from containust.runtime.backend import detect_backend
-from containust.runtime.container import Job
+from containust.runtime.container import Job, places
 from containust.runtime.events import emit
-from containust.runtime.network.attachment import Attachment
 from containust.runtime.ownership import Ownership
 from containust.runtime.state import CREATED, RUNNING, STOPPED, Container, Update, load, now
 from containust.runtime.supervisor import Supervisor, Unit
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from containust.common.types import Component, Expose, Stack
     from containust.image.store import Image
+    from containust.runtime.network.attachment import Attachment
     from containust.runtime.network.ports import Reservation
     from containust.runtime.network.stack import StackNetworks
     from containust.runtime.plan import Step
@@ -218,7 +218,7 @@ class Engine:
         for name, action in actions.items():
             old = state.by_name(name)
             if action in (plan.REMOVE, plan.RECREATE) and old:
-                kept[name] = [Attachment.from_dict(item) for item in old.attachments]
+                kept[name] = places(old.attachments)
                 if networks:
                     networks.release(old.id)
                 self.erase(old)
@@ -250,7 +250,7 @@ class Engine:
         networks = self.networks(state)
         networks.ensure(needed)
         for container in containers:
-            keep = kept.get(container.name) or [Attachment.from_dict(item) for item in container.attachments]
+            keep = kept.get(container.name) or places(container.attachments)
             attachments = networks.allocate(container.id, names[container.id], keep)
             container.attachments = [item.as_dict() for item in attachments]
         state.networks = networks.recorded
@@ -350,7 +350,7 @@ class Engine:
         attachments: dict[str, list[Attachment]] = {}
         for container in state.containers.values():
             if container.wanted == RUNNING and container.attachments:
-                attachments[container.name] = [Attachment.from_dict(item) for item in container.attachments]
+                attachments[container.name] = places(container.attachments)
                 exposes += [spec.decode_expose(item) for item in container.exposes]
         if attachments:
             self.networks(state).publish(exposes, attachments)
@@ -437,6 +437,9 @@ class Engine:
 
     def serve(self, supervisor: Supervisor, ownership: Ownership) -> None:
         """Supervise until the last container has ended, then leave nothing behind. Returns early on a hand-over."""
+        import gc
+
+        gc.enable()
         try:
             supervisor.run(lambda: not supervisor.live())
             if supervisor.released:
@@ -526,13 +529,13 @@ def new_id() -> str:
 
 def peers(container: Container, state: State) -> dict[str, list[Attachment]]:
     """The places of all other containers, by their names separated by spaces."""
-    places = {}
+    found = {}
     for other in state.containers.values():
         if other.id != container.id and other.attachments:
             hostname = other.spec.get("hostname")
             names = other.name if not hostname or hostname == other.name else f"{other.name} {hostname}"
-            places[names] = [Attachment.from_dict(item) for item in other.attachments]
-    return places
+            found[names] = places(other.attachments)
+    return found
 
 
 def reach(component: Component, other: Component, state: State) -> str:

@@ -32,8 +32,6 @@ def join(launch: Launch, pidfd: int) -> Child:
     Only argv, paths, env, workdir, user, privileges, stdio, tty, network, id_base and cgroup of ``launch`` are used.
     Raises ContainustError R008 when the container has ended.
     """
-    if launch.tty:
-        import fcntl  # noqa: F401  (the child uses it, and may import nothing)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     flags = CLONE_CLEAR_SIGHAND | (CLONE_INTO_CGROUP if launch.cgroup.clone_fd >= 0 else 0)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)

@@ -46,7 +46,9 @@ def checks() -> list[Check]:
             what, command = remains.directory, f"ctst -C {os.path.dirname(remains.directory)} ps --all"
         else:
             what, command = remains.directory or f"id {remains.id}", removal(remains)
-        result.append(Check("leftovers", WARN, f"of the project {what}, without a process: {', '.join(things)}", command))
+        result.append(
+            Check("leftovers", WARN, f"of the project {what}, without a process: {', '.join(things)}", command)
+        )
     gone = sum(1 for directory in claimed.values() if not os.path.isdir(directory))
     if not result:
         result.append(Check("leftovers", OK, "no project left a bridge, a table or a cgroup behind"))

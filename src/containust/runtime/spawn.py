@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import _signal
 import _socket
+import fcntl
 import os
 from errno import EACCES, ENOENT, ENOTDIR
 from struct import pack
@@ -33,10 +34,11 @@ from containust.core.syscalls import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
-from containust.runtime.network.inside import configure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from containust.core.cgroup import Cgroup
     from containust.runtime.network.attachment import Attachment
 
@@ -48,6 +50,8 @@ TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 TIOCSCTTY = 0x540E
 SCM_RIGHTS = 1
+SIOCSIFFLAGS = 0x8914
+LOOPBACK_UP = pack("16sH14x", b"lo", 0x1 | 0x8)  # struct ifreq with IFF_UP | IFF_LOOPBACK
 
 
 class Bind:
@@ -71,6 +75,7 @@ class Launch:
         "binds",
         "capabilities",
         "cgroup",
+        "configure_network",
         "death_signal",
         "dev_fd",
         "env",
@@ -118,6 +123,7 @@ class Launch:
     shm_size: int
     network: str  # "own", "host"
     attachments: list[Attachment]
+    configure_network: Callable[[list[bytes]], None] | None
     network_messages: list[bytes]  # netlink requests that the child sends in its own network namespace
     cgroup: Cgroup
     stdio: tuple[int, int, int]
@@ -202,8 +208,6 @@ def spawn(launch: Launch) -> Child:
     Raises ContainustError R001 when a namespace cannot be made.
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    if launch.tty:
-        import fcntl  # noqa: F401  (the child uses it, and may import nothing)
     flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_CLEAR_SIGHAND
     if launch.id_base is not None:
         flags |= CLONE_NEWUSER
@@ -363,7 +367,9 @@ def _init(launch: Launch, channel: _socket.socket) -> None:
             os._exit(125)
         syscalls.sethostname(launch.hostname)
         if launch.network != "host":
-            configure(launch.network_messages)
+            loopback_up()
+            if launch.configure_network:
+                launch.configure_network(launch.network_messages)
 
         finish(launch, channel)
     except OSError as error:
@@ -400,6 +406,13 @@ def finish(launch: Launch, channel: _socket.socket) -> None:
         report(channel, step, failure, "")
     except OSError as error:
         report(channel, step, error.errno or 0, f"{error.strerror} ({error.filename})")
+
+
+def loopback_up() -> None:
+    """Bring ``lo`` of the calling process's network namespace up (netdevice(7))."""
+    control = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    fcntl.ioctl(control.fileno(), SIOCSIFFLAGS, LOOPBACK_UP)
+    control.close()
 
 
 def report(channel: _socket.socket, step: str, number: int, detail: str) -> None:
@@ -439,8 +452,6 @@ def _mounts(launch: Launch, root: int) -> None:
 
 def _stdio(launch: Launch, channel: _socket.socket) -> None:
     if launch.tty:
-        import fcntl
-
         master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         fcntl.ioctl(master, TIOCSPTLCK, pack("i", 0))
         slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)

@@ -47,6 +47,13 @@ class Images:
         used = self._in_use()
         return [{**row, "used": row["id"] in used} for row in listing(self.store)]
 
+    @staticmethod
+    def presets() -> list[str]:
+        """The names that ``preset://`` knows."""
+        from containust.image.sources.preset import PRESETS
+
+        return sorted(PRESETS)
+
     def inspect(self, name: str) -> dict[str, Any]:
         """Everything known of one image."""
         from containust.image.catalog import inspect

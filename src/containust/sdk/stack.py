@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from containust.common import types
-from containust.runtime import control, project
+from containust.runtime import project
 from containust.runtime.engine import Engine, Options, new_id
 from containust.runtime.plan import Step
 from containust.runtime.state import load
@@ -100,6 +100,8 @@ class Stack:
 
         The calling process forks a supervisor, which ends with the last container.
         """
+        from containust.runtime import control
+
         reader, writer = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
@@ -110,6 +112,8 @@ class Stack:
         return [Step(action, name, image, reason, []) for action, name, image, reason in steps or []]
 
     def _background(self, writer: int) -> None:
+        from containust.runtime import control
+
         status = 1
         try:
             os.setsid()
@@ -161,6 +165,8 @@ class Stack:
 
     def down(self) -> list[str]:
         """Stop and remove every container of the stack; returns their names."""
+        from containust.runtime import control
+
         state = load(self.engine.project)
         names = [c.name for c in state.containers.values() if control.unit_of(c) == self.unit]
         control.stop(self.engine, names)

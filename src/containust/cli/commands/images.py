@@ -19,6 +19,7 @@ The images of this project: those that its components used, and those loaded or 
   rm NAME...    forget images, by reference, name or id, and free what they alone used
   prune         free what nothing refers to, and images of host files that have changed since
   verify        hash every stored byte; exit status 1 when something is wrong
+  --presets     names for preset:// instead
   --json        one document
 
 Examples:
@@ -46,6 +47,13 @@ def run(words: list[str], context: Context) -> int:
     from containust.sdk.images import Images
 
     images = Images.current(context.cwd, state_file=context.state_file, offline=context.offline)
+    if given.flag("presets"):
+        names = images.presets()
+        if given.flag("json"):
+            context.out(to_json({"presets": names}))
+        else:
+            context.out("".join(f"preset://{name}\n" for name in names) or "there are no presets yet\n")
+        return 0
     action, *names = given.positional or ["ls"]
     remove = given.text("remove")
     if remove is not None:

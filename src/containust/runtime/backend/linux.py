@@ -16,10 +16,9 @@ from containust.core.syscalls import (
     OPEN_TREE_CLONE,
 )
 from containust.runtime import process, render, users
-from containust.runtime.container import Handle
+from containust.runtime.container import Handle, places
 from containust.runtime.logs import Capture, Writer
-from containust.runtime.network import hosts, inside
-from containust.runtime.network.attachment import Attachment
+from containust.runtime.network import hosts
 from containust.runtime.spawn import Bind, Launch, spawn
 
 TYPE_CHECKING = False
@@ -27,12 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from containust.common.types import Component, Volume
-    from containust.runtime.container import Job
+    from containust.runtime.container import Job, places
+    from containust.runtime.network.attachment import Attachment
     from containust.runtime.project import Project
     from containust.runtime.state import Container
 
 # An unprivileged user of a container may listen on any port of its own network namespace.
-SYSCTLS = (("net/ipv4/ip_unprivileged_port_start", "0"), *inside.SETTINGS)
+SYSCTLS = (("net/ipv4/ip_unprivileged_port_start", "0"),)
 SHM_SIZE = 64 * 1024 * 1024
 STDIO = ((1, "stdout", b"stdout"), (2, "stderr", b"stderr"))
 
@@ -74,14 +74,20 @@ class LinuxBackend:
         launch.id_base = container.id_base
         launch.hostname = component.hostname or component.name
         launch.network = "host" if "host" in component.networks else "own"
-        launch.attachments = [Attachment.from_dict(item) for item in container.attachments]
+        launch.attachments = places(container.attachments)
         launch.readonly = component.readonly
         launch.tty = job.tty
         launch.shm_size = SHM_SIZE
         launch.sysctls = []
         launch.network_messages = []
-        if launch.network == "own":
+        launch.configure_network = None
+        if launch.attachments:
+            from containust.runtime.network import inside
+
             launch.network_messages = inside.prepare(launch.attachments)
+            launch.configure_network = inside.configure
+            launch.sysctls = [(name, value.encode()) for name, value in (*SYSCTLS, *inside.SETTINGS)]
+        elif launch.network == "own":
             launch.sysctls = [(name, value.encode()) for name, value in SYSCTLS]
         launch.cgroup = self.groups.create(self.group_path(container), limits(component))
         capture: Capture | None = None
@@ -219,6 +225,7 @@ class LinuxBackend:
             base = job.container.id_base or 0
             directory = f"{self.project.rootfs}/{job.container.id}"
             os.makedirs(directory, 0o700, exist_ok=True)
+            os.chown(directory, base, base)  # the container's root opens the other two in it
             for path in (f"{directory}/upper", f"{directory}/work"):
                 os.makedirs(path, 0o755, exist_ok=True)
                 os.chown(path, base, base)
