@@ -11,7 +11,7 @@ import time
 
 from containust.common.errors import ContainustError
 from containust.common.types import Ref
-from containust.image.mounting import open_root
+from containust.image.mounting import clone_root, open_root
 from containust.image.store import ImageStore
 from containust.runtime import plan, process, spec
 from containust.runtime.backend import detect_backend
@@ -82,6 +82,7 @@ class Engine:
         self.backend = detect_backend(project, self.options.backend)
         self.store = ImageStore(project.images, offline=self.options.offline)
         self._images: dict[str, Image] = {}
+        self._roots: dict[str, int] = {}  # image id -> descriptor of its tree, detached
         self._reservation: Reservation | None = None  # the published ports, held by the supervisor
         self._open: Update | None = None  # the state while a start is being entered into it
 
@@ -291,7 +292,7 @@ class Engine:
             container,
             component,
             image.config,
-            lambda: open_root(self.store, image),
+            lambda: self._root(image),
             image.standard_targets,
             lambda ref: self._look_up(component, ref, state, masks),
         )
@@ -303,6 +304,16 @@ class Engine:
         if self.options.interactive:
             job.stdio = (0, -1, -1)
         return job
+
+    def _root(self, image: Image) -> int:
+        """A detached mount of the image's tree; containers of one image share one file system and its page cache."""
+        opened = self._roots.get(image.id)
+        if opened is None:
+            opened = self._roots[image.id] = open_root(self.store, image)
+        try:
+            return clone_root(opened)
+        except OSError:  # before Linux 6.15 a detached mount cannot be copied
+            return open_root(self.store, image)
 
     def _look_up(self, component: Component, ref: Ref, state: State, masks: list[bytes]) -> str:
         if ref.kind == "secret":
