@@ -44,7 +44,7 @@ pieces = st.sampled_from(
         "$",
     ]
 )
-strings = st.lists(pieces, max_size=4).map(lambda parts: f'"{"".join(parts)}"'.replace("$$${", "$ ${"))
+strings = st.lists(pieces, max_size=4).map(lambda parts: f'"{"".join(parts)}"'.replace("$$${", "$ $${"))
 scalars = st.one_of(strings, st.integers(0, 2**63 - 1).map(str), st.sampled_from(["true", "false"]))
 
 
