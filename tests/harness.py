@@ -170,7 +170,7 @@ class Ctst:
         return {row["name"]: row for row in json.loads(self.ok("ps", "-a", "--json", *words))["containers"]}
 
     def events(self, *kinds: str) -> list[tuple[str, str]]:
-        found = [json.loads(line) for line in self.ok("events", "--json").splitlines()]
+        found = json.loads(self.ok("events", "--json"))["events"]
         return [(e["event"], e["container"]) for e in found if not kinds or e["event"] in kinds]
 
     def leftovers(self) -> list[str]:

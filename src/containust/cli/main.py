@@ -77,10 +77,8 @@ class Context:
 
     @property
     def directory(self) -> str:
-        """The project directory that a command without a file acts on."""
-        from containust.sdk.project import Project
-
-        return Project.current(self.cwd, state_file=self.state_file).directory
+        """Where relative file names of the command line start."""
+        return self.cwd
 
     def out(self, text: str) -> None:
         """Write to standard output, as it is."""

@@ -119,6 +119,7 @@ def send_result(writer: int, error: BaseException | None, value: Any = None) -> 
     elif error is not None:
         failure = ("R004", f"the supervisor failed: {error!r}", [], 1)
     data = marshal.dumps((failure, value))
+    data = len(data).to_bytes(4, "little") + data
     while data:
         data = data[os.write(writer, data) :]
     os.close(writer)
@@ -129,7 +130,8 @@ def receive_result(reader: int) -> Any:
     import marshal
 
     data = b""
-    while True:
+    # Not until the end of the file: a supervisor that was forked meanwhile has a copy of the other end.
+    while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "little"):
         piece = os.read(reader, 65536)
         if not piece:
             break
@@ -137,7 +139,7 @@ def receive_result(reader: int) -> Any:
     os.close(reader)
     if not data:
         raise ContainustError("R004", "the supervisor ended before it was ready", "see `ctst events` and try again")
-    failure, value = marshal.loads(data)
+    failure, value = marshal.loads(data[4:])
     if failure:
         code, message, help, status = failure
         raise ContainustError(code, message, *help, status=status)
