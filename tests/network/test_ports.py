@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from conftest import HOST, Host
+from played_host import HOST, Host
 
 from containust.common.errors import ContainustError
 from containust.common.types import Expose

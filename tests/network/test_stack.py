@@ -6,8 +6,8 @@ import os
 import signal
 
 import pytest
+from played_host import FULL, HOST, HOST6, OUTSIDE, OUTSIDE6, Host, ask, links, listen, setting, sh
 
-from conftest import FULL, HOST, HOST6, OUTSIDE, OUTSIDE6, Host, ask, links, listen, setting, sh
 from containust.common.errors import ContainustError
 from containust.common.types import Expose
 from containust.core import netlink
