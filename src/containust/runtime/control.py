@@ -152,7 +152,8 @@ def stop(engine: Engine, names: list[str], timeout: float | None = None, force: 
     Each gets its stop signal and, after its own ``stop_timeout`` (or ``timeout`` seconds), is killed. With ``force``
     it is killed at once.
     """
-    engine.recover()
+    if not choose(engine.recover(), names):
+        return []
     with Update(engine.project) as state:
         chosen = choose(state, names)
         running = [container for container in chosen if alive(container)]
@@ -239,6 +240,8 @@ def remove(engine: Engine, names: list[str], force: bool = False, volumes: bool 
     """Remove containers; running ones only with ``force``. Returns their names. Raises ContainustError R006."""
     engine.recover()
     chosen = choose(load(engine.project), names)
+    if not engine.project.exists():
+        return []
     running = [container.name for container in chosen if alive(container)]
     if running and not force:
         raise ContainustError(

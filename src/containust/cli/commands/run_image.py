@@ -39,11 +39,23 @@ def component(given: Arguments) -> Component:
     pids = number(given.text("pids"), "--pids")
     if pids is not None:
         properties["pids"] = pids
-    properties["networks"] = [given.text("network") or ("bridge" if given.many("publish") else "none")]
+    network = given.text("network")
+    if network is None:
+        network = "bridge" if given.many("publish") else "none"
+    properties["networks"] = [identifier(network, "--network")]
     for key in ("user", "workdir"):
         if given.text(key):
             properties[key] = given.text(key)
-    return Component(given.text("name") or generated_name(image), **properties)
+    name = given.text("name")
+    return Component(generated_name(image) if name is None else identifier(name, "--name"), **properties)
+
+
+def identifier(text: str, option: str) -> str:
+    """``text`` when a file could use it as a name (language.md, "identifiers"). Raises UsageError."""
+    plain = text.isascii() and text.replace("-", "_").isidentifier() and text[0].isalpha() and len(text) <= 63
+    if not plain or text[-1] == "-":
+        raise UsageError(f"{option} takes letters, digits, - and _ after a first letter, not {text!r}")
+    return text
 
 
 def generated_name(image: str) -> str:
