@@ -366,9 +366,7 @@ def bytecode() -> list[Check]:
     """Modules of the installed package that each start has to compile anew."""
     from importlib.util import cache_from_source
 
-    import containust
-
-    package = os.path.dirname(containust.__file__ or "")
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     total = lacking = 0
     for parent, _, names in os.walk(package):
         for name in names:

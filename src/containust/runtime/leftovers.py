@@ -100,8 +100,8 @@ def survey(claimed: dict[int, str]) -> list[Remains]:
                 remains.id = id
                 remains.groups.append(f"{parent}/{PARENT}/{id}")
                 remains.processes += _processes(f"{parent}/{PARENT}/{id}")
-    for name in sorted(os.listdir("/sys/class/net")):
-        if name.startswith(BRIDGE_PREFIX) and os.path.isdir(f"/sys/class/net/{name}/bridge"):
+    for name in _bridges():
+        if name.startswith(BRIDGE_PREFIX):
             of(name[len(BRIDGE_PREFIX) : len(BRIDGE_PREFIX) + 7]).bridges.append(name)
     for name in _tables():
         if name.startswith(TABLE_PREFIX):
@@ -117,6 +117,17 @@ def removal(remains: Remains) -> str:
         commands.append(f"ip link delete group {int(remains.id[:7], 16) | 0x10000000}")
     commands += [f"find {path} -depth -type d -exec rmdir {{}} +" for path in remains.groups]
     return "; ".join(commands)
+
+
+def _bridges() -> list[str]:
+    # Asked of the kernel: a /sys of another network namespace would tell of other links.
+    from containust.core import netlink, rtnetlink
+
+    connection = netlink.Connection(netlink.NETLINK_ROUTE)
+    try:
+        return sorted(link.name for link in rtnetlink.links(connection) if link.kind == "bridge")
+    finally:
+        connection.close()
 
 
 def _tables() -> list[str]:

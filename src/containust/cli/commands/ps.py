@@ -107,11 +107,12 @@ def uptime(started: str | None) -> str:
     """Time since an RFC 3339 stamp, in its largest unit."""
     if not started:
         return "-"
-    import calendar
     import time
 
-    parsed = time.strptime(started[:19], "%Y-%m-%dT%H:%M:%S")
-    seconds = max(0, int(time.time() - calendar.timegm(parsed)))
+    # By hand: strptime would import re, locale and datetime, more than all the rest of the command.
+    fields = [int(started[start:end]) for start, end in ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))]
+    began = time.mktime((*fields, 0, 0, 0)) - time.timezone  # type: ignore[arg-type]
+    seconds = max(0, int(time.time() - began))
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= length:
             return f"{seconds // length}{unit}"

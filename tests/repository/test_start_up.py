@@ -1,0 +1,99 @@
+"""Start-up is a feature: what run, exec and ps import, and how many processes they make, is pinned here.
+
+A module that a command newly needs is added to its list by hand, with a measurement of what it costs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import containust
+from harness import BOX, COMMAND, Ctst
+
+PACKAGE = os.path.dirname(os.path.dirname(containust.__file__))
+LISTS = Path(__file__).parent
+RECORD = f"""
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {PACKAGE!r})
+from containust.cli.main import main
+status = main(sys.argv[1:])
+sys.stdout.flush()
+sys.stderr.write(" ".join(sorted(set(sys.modules) - before)))
+sys.exit(status)
+"""
+# Different names of one thing: with the version of cgroups, and of Python.
+SAME = {
+    "containust.core.cgroup.v2": "containust.core.cgroup.v1",
+    "_sha2": "_sha256",
+}
+HEAVY = {
+    "argparse", "asyncio", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "hashlib",
+    "inspect", "json", "logging", "pathlib", "re", "secrets", "shutil", "signal", "socket", "subprocess", "tempfile",
+    "threading", "typing", "urllib", "uuid",
+}  # fmt: skip
+COMMANDS = {
+    "run": ("run", "--rm", "--image", BOX, "--", "true"),
+    "exec": ("exec", "one", "true"),
+    "ps": ("ps",),
+}
+
+
+@pytest.fixture
+def running(ctst: Ctst) -> Ctst:
+    """A project whose image is imported and which has one container, called ``one``."""
+    ctst.ok("run", "-d", "--name", "one", "--image", BOX, "--", "sleep", "600")
+    ctst.ok("run", "--rm", "--image", BOX, "--", "true")
+    ctst.ok("exec", "one", "true")
+    return ctst
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_imports_what_is_listed_and_no_more(running: Ctst, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", RECORD, *COMMANDS[command]],
+        cwd=running.home,
+        env=running.environ,
+        preexec_fn=running.enter,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    found = {SAME.get(name, name) for name in done.stderr.split()}
+    assert not found & HEAVY
+    pinned = set((LISTS / f"modules-{command}.txt").read_text().split())
+    assert sorted(found - pinned) == [], "newly imported"
+    assert sorted(pinned - found) == [], "no longer imported: take it off the list"
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize(("command", "children"), [("run", 1), ("exec", 1), ("ps", 0)])
+def test_a_command_makes_the_container_s_process_and_no_other(
+    running: Ctst, tmp_path: Path, command: str, children: int
+) -> None:
+    trace = tmp_path / "trace"
+    calls = ["strace", "-f", "-qq", "-e", "trace=clone,clone3,fork,vfork,execve", "-e", "signal=none", "-o", str(trace)]
+    done = subprocess.run(
+        [*calls, *COMMAND, *COMMANDS[command]],
+        cwd=running.home,
+        env=running.environ,
+        preexec_fn=running.enter,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.partition(" ")[2].strip() for line in trace.read_text().splitlines()]
+    made = [line for line in lines if line.startswith(("clone", "fork", "vfork"))]
+    assert len(made) == children, made
+    executed = [line for line in lines if line.startswith("execve") and line.endswith("= 0")]
+    assert len(executed) == 1 + children, executed
