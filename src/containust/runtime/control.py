@@ -91,6 +91,7 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
             send_result(writer, error)
             supervisor.failed = {}
             if not supervisor.units:
+                ownership.release()
                 os._exit(1)
         else:
             send_result(writer, None)

@@ -485,7 +485,7 @@ class Engine:
         known = set(state.containers)
         stale = [c for c in state.containers.values() if self._stale(c)]
         strays = [id for id in self.backend.list() if id not in known and not Ownership.held_by_any(self.project)]
-        if not stale and not strays:
+        if not stale and not strays and (any(map(alive, state.containers.values())) or not self._killed()):
             return state
         with Update(self.project) as state:
             for container in list(state.containers.values()):
@@ -508,8 +508,17 @@ class Engine:
                     stray = Container(id, id[:12])
                     self.backend.remove(stray)
                     self.backend.remove_root(stray)
-            self._tear_down_networks(state)
+            if not any(alive(c) or c.state == CREATED for c in state.containers.values()):
+                killed = Ownership.seize(self.project)
+                if killed or state.networks:
+                    self.networks(state).teardown()  # also what a killed one had not recorded yet
+                for one in killed:
+                    one.release()
         return state
+
+    def _killed(self) -> bool:
+        """Whether a supervisor was killed: one that ends well removes its lock file."""
+        return any(not Ownership.locked(path) for path in Ownership.files(self.project))
 
     def _stale(self, container: Container) -> bool:
         """Whether the record says more than is true, and nobody is there to correct it."""

@@ -86,6 +86,27 @@ class Ownership:
             os.close(self._fd)
             self._fd = -1
 
+    @classmethod
+    def seize(cls, project: Project) -> list[Ownership]:
+        """The rights whose holders were killed: a holder that ends well removes its file. To be released."""
+        found: list[Ownership] = []
+        for path in cls.files(project):
+            one = cls.__new__(cls)
+            one.path = path
+            try:
+                one._fd = os.open(one.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(one._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(one._fd).st_ino == os.stat(one.path).st_ino:
+                    found.append(one)
+                    continue
+            except OSError:
+                pass
+            os.close(one._fd)
+        return found
+
     @staticmethod
     def held(project: Project, unit: str) -> bool:
         """Whether a live process supervises ``unit``."""
@@ -94,11 +115,21 @@ class Ownership:
     @staticmethod
     def held_by_any(project: Project) -> bool:
         """Whether any unit of the project has a live supervisor."""
+        return any(_locked(path) for path in Ownership.files(project))
+
+    @staticmethod
+    def files(project: Project) -> list[str]:
+        """The lock files of the project, held or not."""
         try:
             names = os.listdir(project.run)
         except OSError:
-            return False
-        return any(name.endswith(".lock") and _locked(f"{project.run}/{name}") for name in names)
+            return []
+        return [f"{project.run}/{name}" for name in names if name.endswith(".lock")]
+
+    @staticmethod
+    def locked(path: str) -> bool:
+        """Whether a live process holds the lock file ``path``."""
+        return _locked(path)
 
 
 def lock_path(project: Project, unit: str) -> str:

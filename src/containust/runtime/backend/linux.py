@@ -89,11 +89,15 @@ class LinuxBackend:
             launch.sysctls = [(name, value.encode()) for name, value in (*SYSCTLS, *inside.SETTINGS)]
         elif launch.network == "own":
             launch.sysctls = [(name, value.encode()) for name, value in SYSCTLS]
-        launch.cgroup = self.groups.create(self.group_path(container), limits(component))
+        run = self.run_directory(container)
+        os.mkdir(run, 0o700)  # first of all: by it the next command finds what a killed one has left
+        try:
+            launch.cgroup = self.groups.create(self.group_path(container), limits(component))
+        except BaseException:
+            os.rmdir(run)
+            raise
         capture: Capture | None = None
         try:
-            run = self.run_directory(container)
-            os.mkdir(run, 0o700)
             launch.layer_fd = job.layer()
             self._program(launch, job)
             launch.dev_fd = open_dev(base)
