@@ -263,6 +263,7 @@ def remove(engine: Engine, names: list[str], force: bool = False, volumes: bool 
                     _remove_volumes(engine, recorded, state)
         if not state.containers and state.networks:
             engine.networks(state).teardown()
+        engine.release_range(state, {container.id_base for container in chosen})
     return [container.name for container in chosen]
 
 

@@ -411,6 +411,15 @@ class Engine:
             for name in names:
                 del supervisor.units[name]
 
+    def release_range(self, state: State, bases: set[int | None]) -> None:
+        """Give the project's id range back when its last container is gone."""
+        if not state.containers:
+            from containust.runtime.ranges import release
+
+            for base in bases:
+                if base is not None:
+                    release(base, self.project.directory)
+
     def erase(self, container: Container) -> None:
         """Delete all that the project keeps of a stopped container but its record."""
         self.backend.remove(container)
@@ -473,6 +482,7 @@ class Engine:
                         self.networks(state).release(recorded.id)
                     self.erase(recorded)
             self._tear_down_networks(state)
+            self.release_range(state, {unit.container.id_base for unit in supervisor.units.values()})
 
     # -- recovery -----------------------------------------------------------------------------------------------
 

@@ -46,3 +46,13 @@ def claim(project_id: str, directory: str) -> int:
             "R001", f"cannot claim an id range in {DIRECTORY}: {error.strerror}", "run as root"
         ) from None
     raise ContainustError("R001", "every id range of this host is claimed", f"remove stale links in {DIRECTORY}")
+
+
+def release(base: int, directory: str) -> None:
+    """Give a range back; one that is not claimed by ``directory`` stays as it is."""
+    path = f"{DIRECTORY}/{base}"
+    try:
+        if os.readlink(path) == directory:
+            os.unlink(path)
+    except OSError:
+        pass
