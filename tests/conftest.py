@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Ctst, groups, loops, marked, mounts, pids, read
 
 from containust.runtime.project import project_id
+from harness import Ctst, groups, loops, marked, mounts, pids, read
 
 _made: list[tuple[str, str]] = []  # (directory, token) of every Ctst of this worker
 

@@ -8,6 +8,7 @@ import signal
 import time
 
 import pytest
+
 from harness import FULL, Ctst, eventually, marked, pids, read
 
 STACK = """

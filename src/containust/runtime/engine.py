@@ -17,13 +17,14 @@ from containust.runtime import plan, process, spec
 from containust.runtime.backend import detect_backend
 from containust.runtime.container import Job, places
 from containust.runtime.events import emit
-from containust.runtime.ownership import Ownership
+from containust.runtime.ownership import Ownership, lock_path
 from containust.runtime.state import CREATED, RUNNING, STOPPED, Container, Update, load, now
 from containust.runtime.supervisor import Supervisor, Unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from containust.common.types import Component, Expose, Stack
     from containust.image.store import Image
@@ -83,6 +84,7 @@ class Engine:
         self.store = ImageStore(project.images, offline=self.options.offline)
         self._images: dict[str, Image] = {}
         self._roots: dict[str, int] = {}  # image id -> descriptor of its tree, detached
+        self._own = ""  # the unit this process has become the supervisor of
         self._reservation: Reservation | None = None  # the published ports, held by the supervisor
         self._open: Update | None = None  # the state while a start is being entered into it
 
@@ -148,6 +150,7 @@ class Engine:
         self.project.create()
         ownership = Ownership(self.project, unit)
         ownership.take()
+        self._own = unit
         try:
             supervisor = Supervisor(self.project, self.backend)
             supervisor.echo = echo
@@ -433,7 +436,9 @@ class Engine:
 
     def _roll_back(self, supervisor: Supervisor, fresh: list[Container], restarted: list[Container]) -> None:
         """Undo a start that failed: what it made is removed, what was there before stays."""
+        unrecorded: dict[str, Any] = {}
         if self._open:
+            unrecorded = self._open.state.networks
             self._open.abandon()
             self._open = None
         mine = [c.name for c in (*fresh, *restarted) if c.name in supervisor.units]
@@ -451,7 +456,10 @@ class Engine:
                 if recorded and state.networks:
                     self.networks(state).release(container.id)
                 self.erase(container)
+            if not state.networks:  # those that this start has made are in no record
+                state.networks = unrecorded
             self._tear_down_networks(state)
+            self.release_range(state, {container.id_base for container in fresh})
         if load(self.project).networks:
             self._publish()
 
@@ -494,7 +502,7 @@ class Engine:
         state = load(self.project)
         known = set(state.containers)
         stale = [c for c in state.containers.values() if self._stale(c)]
-        strays = [id for id in self.backend.list() if id not in known and not Ownership.held_by_any(self.project)]
+        strays = [id for id in self.backend.list() if id not in known and not self._others()]
         if not stale and not strays and (any(map(alive, state.containers.values())) or not self._killed()):
             return state
         with Update(self.project) as state:
@@ -530,13 +538,19 @@ class Engine:
         """Whether a supervisor was killed: one that ends well removes its lock file."""
         return any(not Ownership.locked(path) for path in Ownership.files(self.project))
 
+    def _others(self) -> bool:
+        """Whether another process supervises something of the project: what it starts may not be recorded yet."""
+        own = lock_path(self.project, self._own)
+        return any(Ownership.locked(path) for path in Ownership.files(self.project) if path != own)
+
     def _stale(self, container: Container) -> bool:
         """Whether the record says more than is true, and nobody is there to correct it."""
         if container.state == RUNNING and alive(container):
             return False
         if container.state not in (RUNNING, CREATED):
             return False
-        return not Ownership.held(self.project, container.stack_file or container.id)
+        unit = container.stack_file or container.id
+        return unit == self._own or not Ownership.held(self.project, unit)
 
 
 def alive(container: Container) -> bool:

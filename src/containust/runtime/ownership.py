@@ -113,11 +113,6 @@ class Ownership:
         return _locked(lock_path(project, unit))
 
     @staticmethod
-    def held_by_any(project: Project) -> bool:
-        """Whether any unit of the project has a live supervisor."""
-        return any(_locked(path) for path in Ownership.files(project))
-
-    @staticmethod
     def files(project: Project) -> list[str]:
         """The lock files of the project, held or not."""
         try:

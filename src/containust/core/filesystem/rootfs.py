@@ -71,26 +71,28 @@ def create_target(root_fd: int, target: str, directory: bool) -> None:
     current = os.dup(root_fd)
     parts = [part for part in target.split("/") if part]
     walked = ""
-    for position, part in enumerate(parts):
-        walked = f"{walked}/{part}"
-        last = position == len(parts) - 1
-        try:
-            following = resolve(root_fd, walked)
-        except OSError as error:
-            if error.errno != ENOENT:
-                raise
+    try:
+        for position, part in enumerate(parts):
+            walked = f"{walked}/{part}"
+            last = position == len(parts) - 1
             try:
-                if last and not directory:
-                    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644, dir_fd=current))
-                else:
-                    os.mkdir(part, 0o755, dir_fd=current)
-            except OSError as failed:
-                if failed.errno != EEXIST:
+                following = resolve(root_fd, walked)
+            except OSError as error:
+                if error.errno != ENOENT:
                     raise
-            following = resolve(root_fd, walked)
+                try:
+                    if last and not directory:
+                        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644, dir_fd=current))
+                    else:
+                        os.mkdir(part, 0o755, dir_fd=current)
+                except OSError as failed:
+                    if failed.errno != EEXIST:
+                        raise
+                following = resolve(root_fd, walked)
+            os.close(current)
+            current = following
+    finally:
         os.close(current)
-        current = following
-    os.close(current)
 
 
 def overlay(lower_fd: int, upper_fd: int, work_fd: int) -> int:
