@@ -45,7 +45,8 @@ def kill_supervisor(ctst: Ctst) -> None:
 
 
 def lines(ctst: Ctst) -> list[str]:
-    return ctst.ok("logs", "writer").split("\n")[:-1]
+    text: str = ctst.ok("logs", "writer")
+    return text.split("\n")[:-1]
 
 
 def test_containers_outlive_their_supervisor_and_are_adopted(ctst: Ctst) -> None:

@@ -25,7 +25,8 @@ def counter(ctst: Ctst) -> Ctst:
 
 
 def page(ctst: Ctst, path: str = "/x") -> str:
-    return ctst.on_host("busybox", "wget", "-q", "-O", "-", f"{URL}{path}")
+    text: str = ctst.on_host("busybox", "wget", "-q", "-O", "-", f"{URL}{path}")
+    return text
 
 
 def alter(ctst: Ctst, old: str, new: str) -> None:
@@ -130,13 +131,14 @@ def test_logs_follow(counter: Ctst) -> None:
     process = counter.popen("logs", "-f", "web", "--tail", "0")
     assert process.stderr is not None
     text = b""
-    os.set_blocking(process.stderr.fileno(), False)
+    errors = process.stderr.fileno()
+    os.set_blocking(errors, False)
 
     def seen() -> bool:
         nonlocal text
         page(counter, "/followed")
         try:
-            text += os.read(process.stderr.fileno(), 65536)  # type: ignore[union-attr]
+            text += os.read(errors, 65536)
         except BlockingIOError:
             pass
         return b"/followed" in text
