@@ -105,6 +105,26 @@ def test_a_repeated_hand_over_loses_no_line(ctst: Ctst) -> None:
     assert lines(ctst) == [f"line {i}" for i in range(2000)]
 
 
+@pytest.mark.parametrize("command", ["ps", "run"])
+def test_what_was_never_recorded_is_found_all_the_same(ctst: Ctst, command: str) -> None:
+    """As after a kill between the making of networks and containers and the record of them."""
+    stack(ctst)
+    ctst.ok("run", "-d")
+    before = [row["pid"] for row in ctst.rows().values()]
+    kill_supervisor(ctst)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not any(read(f"/proc/{pid}/cmdline") for pid in before))
+    (ctst.directory / ".containust" / "state" / "state.json").unlink()
+    assert ctst.leftovers()
+    if command == "run":
+        ctst.write('COMPONENT one {\n image = "host:///bin/busybox"\n command = ["true"]\n network = "none"\n}\n')
+        ctst.ok("run")
+    else:
+        ctst.ok("ps")
+    ctst.assert_clean()
+
+
 @pytest.mark.parametrize("command", ["ps", "run", "rm"])
 def test_a_kill_at_any_moment_of_a_start_leaves_nothing_to_the_next_command(ctst: Ctst, command: str) -> None:
     stack(ctst)

@@ -85,6 +85,7 @@ class Engine:
         self._images: dict[str, Image] = {}
         self._roots: dict[str, int] = {}  # image id -> descriptor of its tree, detached
         self._own = ""  # the unit this process has become the supervisor of
+        self._inherited = False  # from one that was killed
         self._reservation: Reservation | None = None  # the published ports, held by the supervisor
         self._open: Update | None = None  # the state while a start is being entered into it
 
@@ -151,6 +152,7 @@ class Engine:
         ownership = Ownership(self.project, unit)
         ownership.take()
         self._own = unit
+        self._inherited = ownership.inherited
         try:
             supervisor = Supervisor(self.project, self.backend)
             supervisor.echo = echo
@@ -528,7 +530,7 @@ class Engine:
                     self.backend.remove_root(stray)
             if not any(alive(c) or c.state == CREATED for c in state.containers.values()):
                 killed = Ownership.seize(self.project)
-                if killed or state.networks:
+                if killed or self._inherited or state.networks:
                     self.networks(state).teardown()  # also what a killed one had not recorded yet
                 for one in killed:
                     one.release()
@@ -536,7 +538,7 @@ class Engine:
 
     def _killed(self) -> bool:
         """Whether a supervisor was killed: one that ends well removes its lock file."""
-        return any(not Ownership.locked(path) for path in Ownership.files(self.project))
+        return self._inherited or any(not Ownership.locked(path) for path in Ownership.files(self.project))
 
     def _others(self) -> bool:
         """Whether another process supervises something of the project: what it starts may not be recorded yet."""

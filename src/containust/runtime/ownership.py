@@ -24,11 +24,12 @@ PATIENCE = 15.0
 class Ownership:
     """The right to supervise one unit."""
 
-    __slots__ = ("_fd", "path")
+    __slots__ = ("_fd", "inherited", "path")
 
     def __init__(self, project: Project, unit: str) -> None:
         self.path = lock_path(project, unit)
         self._fd = -1
+        self.inherited = False  # taken from one that was killed
 
     def take(self) -> None:
         """Become the supervisor; a present one is asked to hand over and does so without touching a container.
@@ -65,6 +66,7 @@ class Ownership:
             if same:
                 break
             os.close(self._fd)  # the former holder removed the file meanwhile
+        self.inherited = self._owner() is not None
         self.write()
 
     def write(self) -> None:
