@@ -101,7 +101,7 @@ def test_exec_with_a_terminal(ctst: Ctst) -> None:
 
 
 def test_a_connection_waits_for_health_and_an_unhealthy_one_stops_the_start(ctst: Ctst) -> None:
-    check = 'healthcheck = {{ command = ["test", "-e", "{path}"], interval = "100ms", retries = {retries}, start_period = "0s" }}'
+    check = 'healthcheck = {{ command = ["test", "-e", "{path}"], interval = "100ms", retries = {retries} }}'
     good = component("db", "sleep 0.3; touch /tmp/up; sleep 1000", check.format(path="/tmp/up", retries=50))
     ctst.write(good + component("web", "sleep 1000") + "CONNECT web -> db\n")
     ctst.ok("run", "-d")
