@@ -71,9 +71,7 @@ def main() -> None:
             json.dump({"title": "density", "rows": rows}, file, indent=1)
 
 
-def measure(
-    name: str, make: Callable[[Place], Subject], steps: list[int], runs: int, path: str | None
-) -> int:
+def measure(name: str, make: Callable[[Place], Subject], steps: list[int], runs: int, path: str | None) -> int:
     rows = []
     with Place() as place:
         try:

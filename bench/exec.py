@@ -78,9 +78,7 @@ def runc(place: Place) -> Case:
         directory,
         "bench",
     ]
-    return prepared(
-        "runc", [*command, "exec", "bench", *TRUE], "seccomp, capabilities", place.environment, *start
-    )
+    return prepared("runc", [*command, "exec", "bench", *TRUE], "seccomp, capabilities", place.environment, *start)
 
 
 def podman(place: Place) -> Case:
@@ -91,9 +89,7 @@ def podman(place: Place) -> Case:
     except OSError as error:
         return Case("podman", [], "", skipped=str(error))
     start = ["podman", "run", "-d", "--name=bench", "--network=none", "localhost/bench", *SLEEP]
-    return prepared(
-        "podman", ["podman", "exec", "bench", *TRUE], "through conmon and runc", place.environment, *start
-    )
+    return prepared("podman", ["podman", "exec", "bench", *TRUE], "through conmon and runc", place.environment, *start)
 
 
 def docker(place: Place) -> Case:

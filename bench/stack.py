@@ -112,9 +112,7 @@ def compose(place: Place, directory: str, services: int) -> tuple[Case, Case]:
     note = "docker compose 5, running dockerd; no user namespace"
     return (
         Case("compose", [*argv, "up", "-d"], note, environment=environment, skipped=skipped),
-        Case(
-            "compose", [*argv, "down", "-t", "0"], "killed at once", environment=environment, skipped=skipped
-        ),
+        Case("compose", [*argv, "down", "-t", "0"], "killed at once", environment=environment, skipped=skipped),
     )
 
 

@@ -48,15 +48,11 @@ def competitors(place: Place, program: str | None, only: str) -> list[Case]:
     if on("floor"):
         skipped = engines.missing("gcc")
         os.mkdir(f"{place.scratch}/floor-scratch")
-        argv = (
-            [] if skipped else [engines.floor(place), place.rootfs, f"{place.scratch}/floor-scratch", *TRUE]
-        )
+        argv = [] if skipped else [engines.floor(place), place.rootfs, f"{place.scratch}/floor-scratch", *TRUE]
         note = "5 namespaces with network, overlay, proc; no user namespace, seccomp, capabilities, cgroup"
         cases.append(Case("floor", argv, note, skipped=skipped))
     if on("python"):
-        cases.append(
-            Case("python", [sys.executable, "-I", "-S", "-c", "pass"], "bare interpreter, no container")
-        )
+        cases.append(Case("python", [sys.executable, "-I", "-S", "-c", "pass"], "bare interpreter, no container"))
     if on("bwrap"):
         argv = ["bwrap", "--unshare-all", "--ro-bind", place.rootfs, "/", "--proc", "/proc", "--dev", "/dev"]
         note = "all namespaces, bind root; no seccomp, cgroup limits, id range"
@@ -88,9 +84,7 @@ def competitors(place: Place, program: str | None, only: str) -> list[Case]:
         cases.append(Case("podman none", argv, note, environment=place.environment, skipped=skipped))
         argv = ["podman", "run", "--rm", "--network=podman", "localhost/bench", *TRUE]
         cases.append(
-            Case(
-                "podman bridge", argv, "the same on a bridge", environment=place.environment, skipped=skipped
-            )
+            Case("podman bridge", argv, "the same on a bridge", environment=place.environment, skipped=skipped)
         )
     if on("docker"):
         cases += docker(place)

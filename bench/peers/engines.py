@@ -91,7 +91,7 @@ class Dockerd:
         raise OSError(f"dockerd did not start: {Path(self.log).read_text(errors='replace')[-400:]}")
 
     def call(self, *argv: str) -> str:
-        return run("docker", *argv, environment=self.environment)
+        return str(run("docker", *argv, environment=self.environment))
 
     def processes(self) -> list[int]:
         """dockerd and its containerd, without the shims."""

@@ -104,9 +104,7 @@ class Place:
                         break
                     except OSError:
                         time.sleep(0.02)
-        left = sorted(
-            path for path in _cgroups() - self.cgroups if any(p.startswith(_OURS) for p in path.split("/"))
-        )
+        left = sorted(path for path in _cgroups() - self.cgroups if any(p.startswith(_OURS) for p in path.split("/")))
         if left:
             print(f"warning: cgroups left: {left[:5]}", file=sys.stderr)
 

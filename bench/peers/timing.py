@@ -48,9 +48,7 @@ def spawn(argv: list[str], environment: dict[str, str] | None = None, output: st
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     begin = time.perf_counter()
-    pid = os.posix_spawnp(
-        argv[0], argv, os.environ if environment is None else environment, file_actions=actions
-    )
+    pid = os.posix_spawnp(argv[0], argv, os.environ if environment is None else environment, file_actions=actions)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     elapsed = (time.perf_counter() - begin) * 1000
     if status:
@@ -105,9 +103,7 @@ def report(title: str, cases: list[Case], base: str, path: str | None, extra: ob
             "title": title,
             "base": base,
             "host": {"kernel": os.uname().release, "machine": os.uname().machine, "cpus": os.cpu_count()},
-            "cases": [
-                {"name": c.name, "note": c.note, "milliseconds": c.times, "skipped": c.skipped} for c in cases
-            ],
+            "cases": [{"name": c.name, "note": c.note, "milliseconds": c.times, "skipped": c.skipped} for c in cases],
             "extra": extra,
         }
         with open(path, "w") as file:

@@ -13,9 +13,7 @@ from containust.core import capability, syscalls
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 
-def sets_after_exec(
-    mask: int, uid: int, ambient: int = 0, user_namespace: bool = True
-) -> tuple[dict[str, int], str]:
+def sets_after_exec(mask: int, uid: int, ambient: int = 0, user_namespace: bool = True) -> tuple[dict[str, int], str]:
     """The sets, and NoNewPrivs, of a program executed after apply."""
     prepared = capability.prepare(mask, ambient)
     reader, writer = os.pipe()
@@ -29,9 +27,7 @@ def sets_after_exec(
             os.write(writer, b"\n")
             os.read(mapped, 1)
             os.setgroups([])
-            syscalls.check(
-                syscalls.syscall(119 if syscalls.MACHINE == "x86_64" else 149, uid, uid, uid), "gid"
-            )
+            syscalls.check(syscalls.syscall(119 if syscalls.MACHINE == "x86_64" else 149, uid, uid, uid), "gid")
             capability.apply(prepared, uid)
             os.execv("/bin/cat", ["cat", "/proc/self/status"])
         except BaseException as error:

@@ -107,9 +107,7 @@ def test_dangerous_calls_are_denied(blob: bytes) -> None:
     assert json.loads(text) == dict(DENIED)
 
 
-@pytest.mark.parametrize(
-    "flag", [0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000]
-)
+@pytest.mark.parametrize("flag", [0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000])
 def test_no_new_namespace_by_clone_or_unshare(blob: bytes, flag: int) -> None:
     def tries() -> str:
         return f"{call('clone', flag | signal.SIGCHLD, 0, 0, 0, 0)} {call('unshare', flag)}"
@@ -187,9 +185,7 @@ def test_declared_capabilities_widen_the_filter(tmp_path: Path) -> None:
 def test_the_filter_is_loaded_and_inherited_through_exec(blob: bytes) -> None:
     program = "import os;print([l for l in open('/proc/self/status') if l.startswith(('Secc', 'NoNew'))]);"
     program += "\ntry: os.open_by_handle_at\nexcept AttributeError: pass\nimport ctypes;"
-    program += (
-        f"c=ctypes.CDLL(None,use_errno=True);print(c.syscall({TABLE['bpf']},-1,0,0),ctypes.get_errno())"
-    )
+    program += f"c=ctypes.CDLL(None,use_errno=True);print(c.syscall({TABLE['bpf']},-1,0,0),ctypes.get_errno())"
 
     def install() -> None:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
@@ -269,9 +265,7 @@ def test_an_ordinary_program_runs(blob: bytes) -> None:
         seccomp.load(seccomp.prepare(blob))
 
     script = "ls /usr | sort -r | head -3 | wc -l; echo $((6*7)); cat /proc/self/comm"
-    done = subprocess.run(
-        ["sh", "-c", script], preexec_fn=install, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["sh", "-c", script], preexec_fn=install, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["3", "42", "cat"])
     program = "import asyncio,sqlite3,tempfile,threading,multiprocessing as m,ssl;"
     program += "asyncio.run(asyncio.sleep(0));sqlite3.connect(':memory:').execute('select 1')\nm.Queue();"

@@ -91,9 +91,7 @@ SAMPLES: list[Arguments] = [
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("declared", [[], ["SYS_ADMIN"], ["NET_RAW", "NET_ADMIN", "SYS_PTRACE"], ["ALL"]])
 @pytest.mark.parametrize("compat", [False, True])
-def test_default_profile_says_the_same_compiled_and_read(
-    machine: str, declared: list[str], compat: bool
-) -> None:
+def test_default_profile_says_the_same_compiled_and_read(machine: str, declared: list[str], compat: bool) -> None:
     mask = capability.parse(declared)
     profile = default.default_profile(machine, mask, compat)
     blob = compile(profile, machine, mask)

@@ -79,9 +79,7 @@ def sha(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def docker_archive(
-    layers: list[bytes], config: dict[str, object] | None = None, names: tuple[str, ...] = ()
-) -> bytes:
+def docker_archive(layers: list[bytes], config: dict[str, object] | None = None, names: tuple[str, ...] = ()) -> bytes:
     """What ``docker save`` would write for these layers."""
     document = json.dumps(
         {
@@ -119,8 +117,7 @@ def oci_layout(
             "mediaType": f"{kind}.manifest.v1+json",
             "config": {"mediaType": f"{kind}.config.v1+json", "digest": sha(document), "size": len(document)},
             "layers": [
-                {"mediaType": f"{kind}.layer.v1.tar", "digest": sha(layer), "size": len(layer)}
-                for layer in contents
+                {"mediaType": f"{kind}.layer.v1.tar", "digest": sha(layer), "size": len(layer)} for layer in contents
             ],
             **changes,
         }

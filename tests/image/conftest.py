@@ -60,9 +60,7 @@ def listing(root: str, *, times: bool = True) -> Listing:
                 content = os.readlink(path)
             if not stat.S_ISLNK(s.st_mode):
                 attributes = sorted(
-                    (x, os.getxattr(path, x))
-                    for x in os.listxattr(path)
-                    if not x.startswith("security.selinux")
+                    (x, os.getxattr(path, x)) for x in os.listxattr(path) if not x.startswith("security.selinux")
                 )
             key = os.path.relpath(path, root)
             group = groups.setdefault(s.st_ino, key) if not stat.S_ISDIR(s.st_mode) else key

@@ -135,10 +135,7 @@ def test_every_compression_gives_the_same_image(store: ImageStore, tmp_path: Pat
         "zstd, two frames": zstd.compress(plain[:4096]) + zstd.compress(plain[4096:]),
         "zstd, skippable frame": b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + zstd.compress(plain),
     }
-    ids = {
-        name: import_bytes(store, data, f"{number}.tar").id
-        for number, (name, data) in enumerate(forms.items())
-    }
+    ids = {name: import_bytes(store, data, f"{number}.tar").id for number, (name, data) in enumerate(forms.items())}
     assert len(set(ids.values())) == 1, ids
     assert len(os.listdir(f"{store.directory}/layers")) == 1
 
@@ -162,9 +159,7 @@ def test_layers_merge_with_whiteouts_and_opaque_directories(
     upper = tar(
         member("etc/new", b"new"),
         member("etc/.wh.gone"),
-        member(
-            "opaque/fresh", b"fresh"
-        ),  # before the opaque marker of its own layer, which must not touch it
+        member("opaque/fresh", b"fresh"),  # before the opaque marker of its own layer, which must not touch it
         member("opaque/.wh..wh..opq"),
         member("replaced", b"now a file"),
         member("lib/added.so", b"added"),  # through the lower layer's link
@@ -218,9 +213,7 @@ def test_overlay_whiteouts_count_as_whiteouts(store: ImageStore, opened: Callabl
 
 
 def test_an_image_of_130_layers_mounts(store: ImageStore, rung: str, opened: Callable[[Image], str]) -> None:
-    layers = [
-        tar(member(f"file-{number}", b"%d" % number), member("last", b"%d" % number)) for number in range(130)
-    ]
+    layers = [tar(member(f"file-{number}", b"%d" % number), member("last", b"%d" % number)) for number in range(130)]
     root = opened(import_bytes(store, docker_archive(layers)))
     assert Path(f"{root}/last").read_bytes() == b"129"
     assert all(Path(f"{root}/file-{number}").read_bytes() == b"%d" % number for number in range(130))
@@ -287,9 +280,7 @@ def test_an_oci_layout_is_read_as_a_directory_and_as_an_archive(store: ImageStor
     assert import_bytes(store, tar_of(files)).id == first.id
 
 
-def test_standard_targets_that_are_links_are_left_and_told(
-    store: ImageStore, opened: Callable[[Image], str]
-) -> None:
+def test_standard_targets_that_are_links_are_left_and_told(store: ImageStore, opened: Callable[[Image], str]) -> None:
     image = import_bytes(
         store,
         tar(member("var/run", kind=SYMLINK, target="/run"), member("tmp", kind=SYMLINK, target="var/tmp")),
@@ -304,9 +295,7 @@ def test_standard_targets_that_are_links_are_left_and_told(
     assert all(os.path.isfile(f"{root}/{path}") for path in STANDARD_FILES)
 
 
-def test_hard_links_and_fifos_and_large_ids(
-    store: ImageStore, rung: str, opened: Callable[[Image], str]
-) -> None:
+def test_hard_links_and_fifos_and_large_ids(store: ImageStore, rung: str, opened: Callable[[Image], str]) -> None:
     image = import_bytes(
         store,
         tar(

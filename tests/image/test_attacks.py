@@ -90,9 +90,7 @@ def test_a1_paths_that_leave_the_image_are_refused(
     assert surroundings() == before
 
 
-@pytest.mark.parametrize(
-    "name", ["/victim", "//victim", "./victim", "C:\\victim", "a/./victim", "victim\n\x1b[31m"]
-)
+@pytest.mark.parametrize("name", ["/victim", "//victim", "./victim", "C:\\victim", "a/./victim", "victim\n\x1b[31m"])
 def test_a1_absolute_and_odd_paths_stay_inside(
     store: ImageStore,
     rung: str,
@@ -204,9 +202,7 @@ def test_a4_whiteouts_in_odd_places_do_no_harm(store: ImageStore, opened: Callab
     assert set(os.listdir(root)) & {"f", "link", "kept"} == {"kept"}
 
 
-def test_a5_device_nodes_and_sockets_are_left_out(
-    store: ImageStore, rung: str, opened: Callable[[Image], str]
-) -> None:
+def test_a5_device_nodes_and_sockets_are_left_out(store: ImageStore, rung: str, opened: Callable[[Image], str]) -> None:
     data = tar(
         member("dev/", kind=DIRECTORY, mode=0o755),
         raw(name=b"dev/null", type=b"3", major=b"0000001\0", minor=b"0000003\0"),
@@ -248,9 +244,7 @@ def test_a6_modes_and_capabilities_are_kept_and_overlay_attributes_are_not(
 def test_a7_bombs_stop_at_their_limits(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTAINUST_IMAGE_MAX_SIZE", str(1 << 20))
     assert "CONTAINUST_IMAGE_MAX_SIZE" in refused(store, tar(member("big", bytes(2 << 20)))).help[0]
-    refused(
-        store, gzip.compress(bytes(2 << 30 if os.environ.get("CONTAINUST_FULL") else 1 << 21)), "I003", "I004"
-    )
+    refused(store, gzip.compress(bytes(2 << 30 if os.environ.get("CONTAINUST_FULL") else 1 << 21)), "I003", "I004")
     monkeypatch.delenv("CONTAINUST_IMAGE_MAX_SIZE")
     monkeypatch.setattr("containust.image.decompress.RATIO_FLOOR", 1 << 20)
     monkeypatch.setenv("CONTAINUST_IMAGE_MAX_RATIO", "100")
@@ -411,12 +405,8 @@ def test_a11_a_diff_id_that_lies_is_refused(store: ImageStore) -> None:
 
 def test_a11_an_index_that_contains_itself_ends(store: ImageStore) -> None:
     good = oci_layout([tar(member("f"))])
-    inner = json.dumps(
-        {"schemaVersion": 2, "manifests": [{"digest": "sha256:" + "0" * 64, "size": 1}]}
-    ).encode()
-    index = json.dumps(
-        {"schemaVersion": 2, "manifests": [{"digest": sha(inner), "size": len(inner)}]}
-    ).encode()
+    inner = json.dumps({"schemaVersion": 2, "manifests": [{"digest": "sha256:" + "0" * 64, "size": 1}]}).encode()
+    index = json.dumps({"schemaVersion": 2, "manifests": [{"digest": sha(inner), "size": len(inner)}]}).encode()
     refused(store, tar_of({**good, "index.json": index, f"blobs/sha256/{sha(inner)[7:]}": inner}), "I004")
 
 
@@ -424,15 +414,9 @@ def test_a11_another_platform_is_not_taken(store: ImageStore) -> None:
     good = oci_layout([tar(member("f"))])
     index = json.loads(good["index.json"])
     platform = {"os": "linux", "architecture": "s390x"}
-    inner = json.dumps(
-        {"schemaVersion": 2, "manifests": [{**index["manifests"][0], "platform": platform}]}
-    ).encode()
-    outer = json.dumps(
-        {"schemaVersion": 2, "manifests": [{"digest": sha(inner), "size": len(inner)}]}
-    ).encode()
-    error = refused(
-        store, tar_of({**good, "index.json": outer, f"blobs/sha256/{sha(inner)[7:]}": inner}), "I001"
-    )
+    inner = json.dumps({"schemaVersion": 2, "manifests": [{**index["manifests"][0], "platform": platform}]}).encode()
+    outer = json.dumps({"schemaVersion": 2, "manifests": [{"digest": sha(inner), "size": len(inner)}]}).encode()
+    error = refused(store, tar_of({**good, "index.json": outer, f"blobs/sha256/{sha(inner)[7:]}": inner}), "I001")
     assert "s390x" in error.help[0]
 
 

@@ -80,9 +80,7 @@ def test_libraries_are_those_that_the_loader_lists(program: str) -> None:
     found = {os.path.realpath(path) for path in collection.members if os.path.isfile(path)}
     expected = loader_list(os.path.realpath(program))
     assert expected <= found
-    extra = {
-        os.path.basename(path).partition(".")[0] for path in found - expected - {os.path.realpath(program)}
-    }
+    extra = {os.path.basename(path).partition(".")[0] for path in found - expected - {os.path.realpath(program)}}
     assert extra <= {
         "libnss_files",
         "libnss_dns",
@@ -94,9 +92,7 @@ def test_libraries_are_those_that_the_loader_lists(program: str) -> None:
     }
 
 
-def test_a_shell_runs_and_its_links_are_kept(
-    store: ImageStore, rung: str, opened: Callable[[Image], str]
-) -> None:
+def test_a_shell_runs_and_its_links_are_kept(store: ImageStore, rung: str, opened: Callable[[Image], str]) -> None:
     image = store.ensure("host:///bin/sh")
     assert (image.config.entrypoint, image.config.command) == ([], ["/bin/sh"])
     assert any(value.startswith("PATH=") for value in image.config.env)
@@ -141,9 +137,7 @@ def test_git_runs(store: ImageStore, opened: Callable[[Image], str]) -> None:
     assert os.path.isdir(f"{root}/usr/lib/git-core")
 
 
-def test_a_script_brings_its_interpreter(
-    store: ImageStore, opened: Callable[[Image], str], tmp_path: Path
-) -> None:
+def test_a_script_brings_its_interpreter(store: ImageStore, opened: Callable[[Image], str], tmp_path: Path) -> None:
     script = tmp_path / "hello"
     script.write_text("#!/usr/bin/env -S sh\necho hello $1\n")
     script.chmod(0o755)
@@ -209,9 +203,7 @@ def test_what_is_no_program_is_told(store: ImageStore, tmp_path: Path) -> None:
 
 
 def test_a_changed_program_is_imported_again(store: ImageStore, tmp_path: Path) -> None:
-    shutil.copy(
-        "/usr/bin/busybox" if os.path.exists("/usr/bin/busybox") else "/bin/true", tmp_path / "program"
-    )
+    shutil.copy("/usr/bin/busybox" if os.path.exists("/usr/bin/busybox") else "/bin/true", tmp_path / "program")
     first = store.ensure(f"host://{tmp_path}/program")
     assert store.find(f"host://{tmp_path}/program") == first
     with open(tmp_path / "program", "ab") as file:

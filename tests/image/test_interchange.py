@@ -58,9 +58,7 @@ def test_both_forms_of_the_archive_say_the_same(images: Images, tmp_path: Path) 
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    archive = docker_archive(
-        [tar(member("bin/sh", b"x", mode=0o755))], {"Cmd": ["/bin/sh"]}, ("app:1", "app:latest")
-    )
+    archive = docker_archive([tar(member("bin/sh", b"x", mode=0o755))], {"Cmd": ["/bin/sh"]}, ("app:1", "app:latest"))
     (tmp_path / "in.tar").write_bytes(archive)
     assert ctst(tmp_path, "load", str(tmp_path / "in.tar"), "--json") == 0
     loaded = json.loads(capsys.readouterr().out)["images"]

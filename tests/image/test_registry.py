@@ -210,8 +210,7 @@ def test_a_credential_helper_is_asked(store: ImageStore, tmp_path: Path) -> None
     registry.add(oci_layout(layers(1)))
     helper = tmp_path / "docker-credential-test"
     helper.write_text(
-        '#!/bin/sh\nread server; echo "$server" > "$0.asked"\n'
-        'echo \'{"Username": "user", "Secret": "secret"}\'\n'
+        '#!/bin/sh\nread server; echo "$server" > "$0.asked"\necho \'{"Username": "user", "Secret": "secret"}\'\n'
     )
     helper.chmod(0o755)
     os.environ["PATH"] = f"{tmp_path}:{os.environ['PATH']}"

@@ -189,9 +189,7 @@ def test_remote_images_are_refused_offline(tmp_path: Path) -> None:
         assert error.value.code == "I005"
 
 
-def test_a_live_directory_is_used_as_it_is(
-    store: ImageStore, tmp_path: Path, opened: Callable[[Image], str]
-) -> None:
+def test_a_live_directory_is_used_as_it_is(store: ImageStore, tmp_path: Path, opened: Callable[[Image], str]) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "f").write_text("1")
@@ -211,9 +209,7 @@ def test_two_imports_at_once_both_succeed(store: ImageStore, tmp_path: Path) -> 
     for number in range(200):
         (root / f"f{number}").write_bytes(os.urandom(1000))
     program = f"from containust.image.store import ImageStore; print(ImageStore({store.directory!r}).ensure('file://{root}').id)"
-    runs = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
+    runs = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     ids = {run.communicate()[0] for run in runs}
     assert all(run.returncode == 0 for run in runs)
     assert len(ids) == 1
@@ -222,9 +218,7 @@ def test_two_imports_at_once_both_succeed(store: ImageStore, tmp_path: Path) -> 
 
 
 def test_an_import_killed_at_any_point_leaves_nothing_half(store: ImageStore, tmp_path: Path) -> None:
-    data = docker_archive(
-        [tar(*[member(f"{n}-{i}", os.urandom(20_000)) for i in range(40)]) for n in range(4)]
-    )
+    data = docker_archive([tar(*[member(f"{n}-{i}", os.urandom(20_000)) for i in range(40)]) for n in range(4)])
     (tmp_path / "a.tar").write_bytes(data)
     uri = f"tar://{tmp_path}/a.tar"
     store.ensure("host:///bin/sh")  # modules compiled, directories made
@@ -245,9 +239,7 @@ def test_an_import_killed_at_any_point_leaves_nothing_half(store: ImageStore, tm
         _, status = os.waitpid(pid, 0)
         if status == 0:
             longest = max(longest, time.monotonic() - start)
-        for name in (
-            os.listdir(f"{store.directory}/layers") if os.path.isdir(f"{store.directory}/layers") else ()
-        ):
+        for name in os.listdir(f"{store.directory}/layers") if os.path.isdir(f"{store.directory}/layers") else ():
             subprocess.run(
                 ["sha256sum", "--check", "--quiet"],
                 input=f"{name}  {store.directory}/layers/{name}/layer.tar\n",
@@ -283,9 +275,7 @@ def test_prune_waits_for_an_import(store: ImageStore) -> None:
     import_bytes(store, tar(member("one")))
     lock = os.open(f"{store.directory}/staging", os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_SH)
-    program = (
-        f"from containust.image import catalog, store; catalog.prune(store.ImageStore({store.directory!r}))"
-    )
+    program = f"from containust.image import catalog, store; catalog.prune(store.ImageStore({store.directory!r}))"
     with subprocess.Popen([sys.executable, "-c", program]) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
@@ -311,19 +301,14 @@ def test_a_full_disk_is_a_clean_error(tmp_path: Path) -> None:
             try:
                 store.ensure(f"tar://{tmp_path}/a.tar")
             except ContainustError as error:
-                left = [
-                    os.listdir(f"{store.directory}/{part}")
-                    for part in ("layers", "roots", "staging", "catalog")
-                ]
+                left = [os.listdir(f"{store.directory}/{part}") for part in ("layers", "roots", "staging", "catalog")]
                 status = 0 if error.code == "I003" and "no space" in error.message and not any(left) else 2
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_roots_can_be_cloned_for_several_containers(
-    store: ImageStore, opened: Callable[[Image], str]
-) -> None:
+def test_roots_can_be_cloned_for_several_containers(store: ImageStore, opened: Callable[[Image], str]) -> None:
     image = import_bytes(store, tar(member("f", b"1")))
     first = mounting.open_root(store, image)
     second = mounting.clone_root(first)
@@ -341,12 +326,8 @@ def test_no_loop_device_and_no_mount_is_left(store: ImageStore, monkeypatch: pyt
         os.close(mounting.open_root(store, image))
     assert Path("/proc/self/mountinfo").read_text() == mounts
     for _ in range(100):
-        out = subprocess.run(
-            ["losetup", "--json", "--list"], capture_output=True, text=True, check=True
-        ).stdout
-        backing = [
-            device["back-file"] or "" for device in json.loads(out or '{"loopdevices": []}')["loopdevices"]
-        ]
+        out = subprocess.run(["losetup", "--json", "--list"], capture_output=True, text=True, check=True).stdout
+        backing = [device["back-file"] or "" for device in json.loads(out or '{"loopdevices": []}')["loopdevices"]]
         if not any(store.directory in path for path in backing):
             return
         time.sleep(0.05)

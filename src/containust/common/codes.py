@@ -677,8 +677,7 @@ COMPONENT web {
     "S004": Code(
         "no project or file here",
         4,
-        "There is no such file, or no project here. Name the .ctst file, change to its directory, or "
-        "use -C DIR.",
+        "There is no such file, or no project here. Name the .ctst file, change to its directory, or use -C DIR.",
     ),
     "S005": Code(
         "secret file too open",
@@ -689,8 +688,7 @@ COMPONENT web {
     "S006": Code(
         "state has a newer schema",
         1,
-        "The state was written by a newer version of this program. Update this one, or use another "
-        "--state-file.",
+        "The state was written by a newer version of this program. Update this one, or use another --state-file.",
     ),
 }
 

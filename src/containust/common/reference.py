@@ -66,9 +66,7 @@ def parse_reference(text: str) -> Reference:
         if "@" in text and "://" in text and ":" in text.rpartition("@")[2]:
             algorithm = text.rpartition("@")[2].partition(":")[0]
             if algorithm and TAG.issuperset(algorithm) and algorithm.startswith(("sha", "md5", "blake")):
-                _invalid(
-                    text, f"digest algorithm {algorithm!r} is not supported", "pin it with @sha256:<64 hex>"
-                )
+                _invalid(text, f"digest algorithm {algorithm!r} is not supported", "pin it with @sha256:<64 hex>")
     else:
         hexadecimal = hexadecimal.lower()
         if len(hexadecimal) != 64 or not HEX.issuperset(hexadecimal):
@@ -187,9 +185,7 @@ def _check_repository(text: str, location: str) -> None:
         _invalid(text, f"{tag!r} is not a tag", "a tag has up to 128 letters, digits and . _ -")
     components = f"{name}{slash}{last}".split("/")
     if len(components) > 1 and is_registry(components[0]):
-        host, _, port = (
-            components.pop(0).rpartition(":") if _has_port(components[0]) else (components.pop(0), "", "")
-        )
+        host, _, port = components.pop(0).rpartition(":") if _has_port(components[0]) else (components.pop(0), "", "")
         if port and not (port.isascii() and port.isdigit() and 0 < len(port) < 6 and 0 < int(port) < 65536):
             _invalid(text, f"{port!r} is not a port", "a port is 1 to 65535")
         if not host or not (TAG | {"[", "]", ":"}).issuperset(host):

@@ -29,9 +29,7 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
         if abs(len(other) - len(folded)) > limit or len(other) > LONGEST:
             continue
         distance = edit_distance(folded, other, limit)
-        if distance <= limit and (
-            distance < max(len(word), len(name)) - 1 or sorted(folded) == sorted(other)
-        ):
+        if distance <= limit and (distance < max(len(word), len(name)) - 1 or sorted(folded) == sorted(other)):
             best = name
             limit = distance - 1  # only a nearer one is better now
             if limit == 0:

@@ -17,9 +17,7 @@ class Record:
     __slots__: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and all(
-            getattr(self, s) == getattr(other, s) for s in self.__slots__
-        )
+        return type(self) is type(other) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
 
     def __hash__(self) -> int:
         return hash(tuple(getattr(self, s) for s in self.__slots__))

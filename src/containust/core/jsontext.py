@@ -59,9 +59,7 @@ def dumps(value: Any, indent: bool = False) -> str:
         import json
 
         return json.dumps(value, indent=2 if indent else None)
-    encode = _json.make_encoder(
-        None, _reject, _json.encode_basestring_ascii, None, ": ", ", ", False, False, True
-    )
+    encode = _json.make_encoder(None, _reject, _json.encode_basestring_ascii, None, ": ", ", ", False, False, True)
     return "".join(encode(value, 0))
 
 

@@ -109,9 +109,7 @@ def _architectures(profile: dict[str, Any], machine: str, path: str) -> list[str
     return [machine, compat] if any(_SCMP_ARCH.get(name) == compat for name in named) else [machine]
 
 
-def _architecture(
-    profile: dict[str, Any], architecture: str, capabilities: int, path: str
-) -> list[Instruction]:
+def _architecture(profile: dict[str, Any], architecture: str, capabilities: int, path: str) -> list[Instruction]:
     default = _action(profile.get("defaultAction"), profile.get("defaultErrnoRet"), path)
     outcomes = _outcomes(profile, architecture, capabilities, default, path)
     unknown = SECCOMP_RET_ERRNO | ENOSYS if default & 0x7FFF0000 == SECCOMP_RET_ERRNO else default
@@ -243,9 +241,7 @@ def _condition(argument: Any, path: str) -> list[Instruction]:
     low, high = value & 0xFFFFFFFF, value >> 32
     load_low, load_high = (_LD, 0, 0, _ARGS + 8 * index), (_LD, 0, 0, _ARGS + 8 * index + 4)
     if operator == "SCMP_CMP_MASKED_EQ":
-        return _masked(load_low, low, other & low & 0xFFFFFFFF) + _masked(
-            load_high, high, (other & value) >> 32
-        )
+        return _masked(load_low, low, other & low & 0xFFFFFFFF) + _masked(load_high, high, (other & value) >> 32)
     yes, no = (_NO, _YES) if operator in ("SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE") else (_YES, _NO)
     if operator in ("SCMP_CMP_EQ", "SCMP_CMP_NE"):
         return [load_high, (_JEQ, 0, no, high), load_low, (_JEQ, yes, no, low)]

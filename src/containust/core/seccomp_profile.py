@@ -102,14 +102,7 @@ _ONLY_32_BIT = """
 
 ALLOWED: tuple[str, ...] = tuple(
     (
-        _FILES
-        + _DIRECTORIES
-        + _ATTRIBUTES
-        + _MEMORY
-        + _PROCESSES
-        + _SCHEDULING
-        + _SIGNALS_AND_TIME
-        + _COMMUNICATION
+        _FILES + _DIRECTORIES + _ATTRIBUTES + _MEMORY + _PROCESSES + _SCHEDULING + _SIGNALS_AND_TIME + _COMMUNICATION
     ).split()
 )
 """Calls allowed whatever their arguments. A name that an architecture lacks is passed over."""

@@ -223,9 +223,7 @@ def pivot_root(new_root: str, put_old: str) -> None:
 
 def open_tree(dirfd: int, path: str, flags: int) -> int:
     """open_tree(2): an O_PATH descriptor, or a detached copy of the mount with OPEN_TREE_CLONE."""
-    return check(
-        syscall(NR_open_tree, dirfd, os.fsencode(path), flags | OPEN_TREE_CLOEXEC), "open_tree", path
-    )
+    return check(syscall(NR_open_tree, dirfd, os.fsencode(path), flags | OPEN_TREE_CLOEXEC), "open_tree", path)
 
 
 def move_mount(from_fd: int, to_dirfd: int, to_path: str) -> None:
@@ -250,9 +248,7 @@ def fsopen(fstype: str) -> int:
     return check(syscall(NR_fsopen, fstype.encode(), FSOPEN_CLOEXEC), "fsopen", fstype)
 
 
-def fsconfig(
-    fs_fd: int, command: int, key: str | None, value: str | bytes | None = None, aux: int = 0
-) -> None:
+def fsconfig(fs_fd: int, command: int, key: str | None, value: str | bytes | None = None, aux: int = 0) -> None:
     """fsconfig(2). The error carries the messages that the file system left in its context."""
     result = syscall(
         NR_fsconfig,

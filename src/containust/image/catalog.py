@@ -100,9 +100,7 @@ def tag(staging: Staging, name: str, imported: Imported) -> dict[str, Any]:
     uri = f"image://{name}"
     key = reference_key(uri, (), ".")
     image_id = staging.add_record(imported.root, imported.config.as_dict())
-    entry = catalog_entry(
-        store, key, uri, image_id, Imported(imported.root, imported.facts, imported.config, {})
-    )
+    entry = catalog_entry(store, key, uri, image_id, Imported(imported.root, imported.facts, imported.config, {}))
     staging.replace(store.entry_path(key), canonical(entry))
     return entry
 

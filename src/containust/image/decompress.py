@@ -36,9 +36,7 @@ def compression_of(head: bytes) -> str:
     return ""
 
 
-def decompress(
-    source: Source, target: str, limits: Limits, each: Callable[[bytes], None] | None = None
-) -> int:
+def decompress(source: Source, target: str, limits: Limits, each: Callable[[bytes], None] | None = None) -> int:
     """Decompress ``source``, an open file at its beginning, into the new file ``target``; the bytes written.
 
     ``each`` is given every piece on its way. Raises I004 for a damaged or truncated stream and I003 when it
@@ -55,9 +53,7 @@ def decompress(
             for piece in _pieces(kind, source, consumed):
                 written += len(piece)
                 if written > bound:
-                    raise exceeded(
-                        f"the archive grows beyond {limits.size} bytes", "CONTAINUST_IMAGE_MAX_SIZE"
-                    )
+                    raise exceeded(f"the archive grows beyond {limits.size} bytes", "CONTAINUST_IMAGE_MAX_SIZE")
                 if written > RATIO_FLOOR and written > consumed[0] * limits.ratio:
                     raise exceeded(
                         f"the archive grows to more than {limits.ratio} times its size",

@@ -71,9 +71,7 @@ def write(tree: Tree, device_sizes: list[int], uuid: bytes) -> bytes:
 
     nodes, parents = _number(tree)
     layout = _Layout(inodes_at)
-    plain: list[
-        tuple[Node, int]
-    ] = []  # directories and links whose data get blocks of their own, and their sizes
+    plain: list[tuple[Node, int]] = []  # directories and links whose data get blocks of their own, and their sizes
     bodies: list[bytes] = []
     for node in nodes:
         body = _xattr_body(node)
@@ -284,9 +282,7 @@ def _xattr_body(node: Node) -> bytes:
         else:
             continue
         if len(suffix) > 255 or len(value) > 0xFFFF:
-            raise ContainustError(
-                "I003", f"extended attribute {name[:80]!r} is too long", "remove it and import again"
-            )
+            raise ContainustError("I003", f"extended attribute {name[:80]!r} is too long", "remove it and import again")
         body += bytes((len(suffix), index)) + len(value).to_bytes(2, "little") + suffix + value
         body += bytes(-len(body) % 4)
     if len(body) == XATTR_HEADER:

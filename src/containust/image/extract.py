@@ -34,9 +34,7 @@ def extract_root(store: ImageStore, image: Image) -> str:
     target = f"{store.directory}/roots/{image.layer}/tree"
     manifest = read_manifest(store, image.layer)
     if manifest is None:
-        raise missing(
-            f"the store has lost the root of {image.reference}", "import it again with `ctst build`"
-        )
+        raise missing(f"the store has lost the root of {image.reference}", "import it again with `ctst build`")
     layers = [Layer(layer["digest"][7:], layer["size"], b"") for layer in manifest["layers"]]
     tree = build_tree(store, layers)
     tree.add_standard_targets()
@@ -82,9 +80,7 @@ def write_tree(tree: Tree, files: list[str], directory: str) -> None:
                         os.mkdir(name, 0o700, dir_fd=fd)
                         stack.append((full, child))
                     elif id(child) in links:
-                        os.link(
-                            links[id(child)], name, src_dir_fd=root_fd, dst_dir_fd=fd, follow_symlinks=False
-                        )
+                        os.link(links[id(child)], name, src_dir_fd=root_fd, dst_dir_fd=fd, follow_symlinks=False)
                     else:
                         _write(child, name, fd, contents)
                         links[id(child)] = full
@@ -124,9 +120,7 @@ def _write(node: Node, name: bytes, dir_fd: int, contents: list[int]) -> None:
         os.chmod(name, node.mode & 0o7777, dir_fd=dir_fd)
         os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
     elif kind == S_IFREG:
-        fd = os.open(
-            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dir_fd
-        )
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
         try:
             left, offset = node.size, node.offset
             while left:

@@ -110,9 +110,7 @@ def _import(
     return find_by_name(staging.store, reference)
 
 
-def catalog_entry(
-    store: ImageStore, key: list[str], uri: str, image_id: str, imported: Imported
-) -> dict[str, Any]:
+def catalog_entry(store: ImageStore, key: list[str], uri: str, image_id: str, imported: Imported) -> dict[str, Any]:
     """The catalog's record of one reference."""
     import time
 
@@ -187,9 +185,7 @@ def live_image(uri: str, reference: Reference) -> Image:
     if reference.scheme != "file":
         raise ContainustError("E015", f"live is for file:// images, not for {uri}", "leave `live` away")
     if not os.path.isdir(directory):
-        raise missing(
-            f"the directory {directory} does not exist", "file:// wants a root file system's directory"
-        )
+        raise missing(f"the directory {directory} does not exist", "file:// wants a root file system's directory")
     config = ImageConfig(env=[DEFAULT_PATH], command=default_command(directory))
     return Image(f"live:{directory}", uri, config, "", 0, [], _has_targets(directory), directory)
 

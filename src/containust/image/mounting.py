@@ -37,9 +37,7 @@ def open_root(store: ImageStore, image: Image) -> int:
     forced = os.environ.get("CONTAINUST_IMAGE_MOUNT")
     if forced:
         if forced not in RUNGS:
-            raise UsageError(
-                f"CONTAINUST_IMAGE_MOUNT is {forced!r}", f"use one of {', '.join(RUNGS)}, or unset it"
-            )
+            raise UsageError(f"CONTAINUST_IMAGE_MOUNT is {forced!r}", f"use one of {', '.join(RUNGS)}, or unset it")
         try:
             return _OPENERS[forced](store, image)
         except OSError as error:
@@ -77,9 +75,7 @@ def _open_erofs_file(store: ImageStore, image: Image) -> int:
     fds: list[int] = []
     try:
         root = f"{store.directory}/roots/{image.layer}/meta.erofs"
-        return _mount_erofs(
-            _short(root, fds), [_short(f"{store.directory}/{device}", fds) for device in image.devices]
-        )
+        return _mount_erofs(_short(root, fds), [_short(f"{store.directory}/{device}", fds) for device in image.devices])
     finally:
         for fd in fds:
             os.close(fd)

@@ -66,9 +66,7 @@ class Staging:
             for part in PARTS:
                 os.makedirs(f"{self.store.directory}/{part}", mode=0o700, exist_ok=True)
             # Shared by all imports: a prune waits for them, since their layers belong to no image yet.
-            self._shared = os.open(
-                f"{self.store.directory}/staging", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            )
+            self._shared = os.open(f"{self.store.directory}/staging", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._shared, fcntl.LOCK_SH)
             sweep(self.store.directory)
             self.path = f"{self.store.directory}/staging/{os.getpid()}-{os.urandom(6).hex()}"
@@ -270,9 +268,7 @@ def expand_sparse(tree: Tree, layers: list[str], directory: str) -> tuple[str, i
                     while left:
                         data = source.read(min(left, 1 << 20))
                         if not data:
-                            raise ContainustError(
-                                "I004", "a sparse member ends early", "make the archive again"
-                            )
+                            raise ContainustError("I004", "a sparse member ends early", "make the archive again")
                         out.write(data)
                         left -= len(data)
             node.device = len(layers)
@@ -340,6 +336,4 @@ def storage_error(error: OSError, directory: str) -> ContainustError:
             f"cannot write to the image store {directory}: {error.strerror}",
             "run as its owner, or set CONTAINUST_IMAGE_STORE to a directory of yours",
         )
-    return ContainustError(
-        "I003", f"the image store {directory}: {error}", "check the disk, then import again"
-    )
+    return ContainustError("I003", f"the image store {directory}: {error}", "check the disk, then import again")

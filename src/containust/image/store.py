@@ -237,9 +237,7 @@ def config_of(config: dict[str, Any]) -> ImageConfig:
         [Port(port["number"], port["protocol"]) for port in config["exposed_ports"]],
         config["volumes"],
         config["stop_signal"],
-        Healthcheck(
-            probe["command"], probe["interval"], probe["timeout"], probe["retries"], probe["start_period"]
-        )
+        Healthcheck(probe["command"], probe["interval"], probe["timeout"], probe["retries"], probe["start_period"])
         if probe
         else None,
         config["labels"],

@@ -88,9 +88,7 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
             if following.strip(b"\0"):
                 raise damaged(position + BLOCK, "data follow a single empty block")
             break
-        name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, major, minor, prefix = unpack(
-            header
-        )
+        name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, major, minor, prefix = unpack(header)
         if sum(header) - sum(checksum) + 256 != number(checksum, position):
             raise damaged(position, "a header's checksum is wrong")
         count += 1

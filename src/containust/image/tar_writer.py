@@ -58,9 +58,7 @@ def header(
     out = b""
     if records:
         body = b"".join(_record(key, value) for key, value in records)
-        out = (
-            _block(b"././@PaxHeader", b"x", 0o644, 0, 0, len(body), 0, b"") + body + bytes(-len(body) % BLOCK)
-        )
+        out = _block(b"././@PaxHeader", b"x", 0o644, 0, 0, len(body), 0, b"") + body + bytes(-len(body) % BLOCK)
     return out + _block(
         path[:100],
         kind,
@@ -78,9 +76,7 @@ def padding(size: int) -> bytes:
     return bytes(-size % BLOCK)
 
 
-def _block(
-    path: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, target: bytes
-) -> bytes:
+def _block(path: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, target: bytes) -> bytes:
     block = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0        %s%sustar\x0000%s" % (
         path.ljust(100, b"\0"),
         mode,

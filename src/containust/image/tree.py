@@ -213,9 +213,7 @@ class Tree:
         if entry.hardlink:
             target = self.find(components(entry.target))
             if target is None:
-                raise unsafe(
-                    entry.path, f"is a hard link to {show(entry.target)}, which the image does not have"
-                )
+                raise unsafe(entry.path, f"is a hard link to {show(entry.target)}, which the image does not have")
             if target.children is not None:
                 raise unsafe(entry.path, f"is a hard link to the directory {show(entry.target)}")
             _forget_below(cache, parent.children.get(name))
@@ -348,9 +346,7 @@ class Tree:
             yield path, node
             if node.children:
                 prefix = path + b"/" if path else b""
-                stack.extend(
-                    (prefix + name, node.children[name]) for name in sorted(node.children, reverse=True)
-                )
+                stack.extend((prefix + name, node.children[name]) for name in sorted(node.children, reverse=True))
 
     def content_size(self) -> int:
         """Bytes of all regular files; a file with several names counts once."""

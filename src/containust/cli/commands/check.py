@@ -30,13 +30,9 @@ def run(arguments: list[str], context: Any) -> int:
         "file", nargs="?", default="containust.ctst", help="default: containust.ctst; - for standard input"
     )
     parser.add_argument("--json", action="store_true", help="one document with the key diagnostics")
-    parser.add_argument(
-        "--strict", action="store_true", help="also warn of images that are not pinned (W016)"
-    )
+    parser.add_argument("--strict", action="store_true", help="also warn of images that are not pinned (W016)")
     parser.add_argument("--deny-warnings", action="store_true", help="warnings are errors")
-    parser.add_argument(
-        "--stdin-path", metavar="FILE", help="with -: where the text belongs, for relative paths"
-    )
+    parser.add_argument("--stdin-path", metavar="FILE", help="with -: where the text belongs, for relative paths")
     options = parser.parse_args(arguments)
     text = None
     path = options.file
@@ -54,15 +50,11 @@ def run(arguments: list[str], context: Any) -> int:
     if options.json:
         import json
 
-        context.out(
-            json.dumps({"diagnostics": [one.as_dict() for one in found]}, indent=2, ensure_ascii=False)
-        )
+        context.out(json.dumps({"diagnostics": [one.as_dict() for one in found]}, indent=2, ensure_ascii=False))
     else:
         if found:
             context.err(language.render(found, context.color) + "\n")
-        summary = (
-            f"{os.path.basename(path)}: {counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}"
-        )
+        summary = f"{os.path.basename(path)}: {counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}"
         if errors:
             context.err(summary)
         else:

@@ -42,12 +42,8 @@ def run(arguments: list[str], context: Any) -> int:
     if not names:
         names = [name for name in NAMES if os.path.exists(within(context.directory, name))][:1]
         if not names:
-            raise ContainustError(
-                "S004", "there is no Compose file here", f"name it, or use one of {', '.join(NAMES)}"
-            )
-    result = language.convert_compose(
-        [within(context.directory, name) for name in names], profiles=options.profile
-    )
+            raise ContainustError("S004", "there is no Compose file here", f"name it, or use one of {', '.join(NAMES)}")
+    result = language.convert_compose([within(context.directory, name) for name in names], profiles=options.profile)
     for warning in result.warnings:
         context.err(f"warning: {warning}")
     if not options.output:

@@ -50,12 +50,8 @@ def run(words: list[str], context: Context) -> int:
             context.out(json.dumps(event) + "\n")
         else:
             rest = " ".join(
-                f"{k}={v}"
-                for k, v in event.items()
-                if k not in ("time", "event", "container", "id") and v is not None
+                f"{k}={v}" for k, v in event.items() if k not in ("time", "event", "container", "id") and v is not None
             )
-            context.out(
-                f"{event['time'][:23]}Z {event['event']:10} {event['container']} {rest}".rstrip() + "\n"
-            )
+            context.out(f"{event['time'][:23]}Z {event['event']:10} {event['container']} {rest}".rstrip() + "\n")
         sys.stdout.flush()
     return 0

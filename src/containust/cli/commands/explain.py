@@ -35,9 +35,7 @@ def run(arguments: list[str], context: Any) -> int:
         chosen = [code.upper() for code in options.codes] or list(titles)
         for code in chosen:
             language.explain(code)  # raises for one that does not exist
-        rows = [
-            {"code": code, "title": titles[code], "explanation": language.explain(code)} for code in chosen
-        ]
+        rows = [{"code": code, "title": titles[code], "explanation": language.explain(code)} for code in chosen]
         context.out(json.dumps({"codes": rows}, indent=2, ensure_ascii=False))
     elif options.codes:
         context.out("\n\n".join(language.explain(code) for code in options.codes))

@@ -28,12 +28,8 @@ def run(arguments: list[str], context: Any) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "files", nargs="*", default=["containust.ctst"], metavar="FILE", help="- reads standard input"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing, name the files that would change"
-    )
+    parser.add_argument("files", nargs="*", default=["containust.ctst"], metavar="FILE", help="- reads standard input")
+    parser.add_argument("--check", action="store_true", help="write nothing, name the files that would change")
     parser.add_argument("--diff", action="store_true", help="write nothing, show what would change")
     options = parser.parse_args(arguments)
     status = 0
@@ -75,9 +71,7 @@ def read(path: str) -> bytes:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise ContainustError("S004", f"there is no file {path}", "name a .ctst file") from None
     except OSError as error:
-        raise ContainustError(
-            "S003", f"cannot read {path}: {error.strerror}", "check its permissions"
-        ) from None
+        raise ContainustError("S003", f"cannot read {path}: {error.strerror}", "check its permissions") from None
 
 
 def write(path: str, text: str) -> None:
@@ -98,9 +92,7 @@ def write(path: str, text: str) -> None:
         os.chmod(temporary, mode)
         os.replace(temporary, target)
     except OSError as error:
-        raise ContainustError(
-            "S003", f"cannot write {path}: {error.strerror}", "check its permissions"
-        ) from None
+        raise ContainustError("S003", f"cannot write {path}: {error.strerror}", "check its permissions") from None
 
 
 def difference(before: str, after: str, name: str) -> str:

@@ -88,9 +88,7 @@ def rm(words: list[str], context: Context) -> int:
 
 def _project(given: Arguments, context: Context) -> Project:
     context.take(given.values)
-    return Project.current(
-        context.cwd, state_file=context.state_file, offline=context.offline, backend=context.backend
-    )
+    return Project.current(context.cwd, state_file=context.state_file, offline=context.offline, backend=context.backend)
 
 
 def _help(text: str, context: Context) -> int:

@@ -31,9 +31,7 @@ def run(words: list[str], context: Context) -> int:
         return 0
     context.take(given.values)
     if len(given.positional) not in (1, 2):
-        raise UsageError(
-            "push takes an image, and perhaps a target", "ctst push NAME REGISTRY/REPOSITORY:TAG"
-        )
+        raise UsageError("push takes an image, and perhaps a target", "ctst push NAME REGISTRY/REPOSITORY:TAG")
     from containust.sdk.images import Images
 
     images = Images.current(context.cwd, state_file=context.state_file, offline=context.offline)

@@ -105,9 +105,7 @@ def run_image(given: Arguments, context: Context) -> int:
     from containust.cli.commands.run_image import component, published
 
     if given.positional:
-        raise UsageError(
-            f"unexpected {given.positional[0]!r}", "put the command of the container behind `--`"
-        )
+        raise UsageError(f"unexpected {given.positional[0]!r}", "put the command of the container behind `--`")
     made = component(given)
     interactive, tty = given.flag("interactive"), given.flag("tty")
     if tty and given.flag("detach"):

@@ -45,8 +45,7 @@ def details(steps: Iterable[Step], colour: bool) -> str:
             continue
         reason = f"  ({step.reason})" if step.reason else ""
         lines.append(
-            paint(f"{SYMBOLS[step.action]:>3} {step.name}", COLOURS[step.action], colour)
-            + f"  {step.image}{reason}\n"
+            paint(f"{SYMBOLS[step.action]:>3} {step.name}", COLOURS[step.action], colour) + f"  {step.image}{reason}\n"
         )
         for change in step.changes:
             lines.append(f"      ~ {change.property}: {change.old!r} -> {change.new!r}\n")
@@ -63,7 +62,5 @@ def summary(steps: Iterable[Step], exposes: Iterable[Expose], colour: bool) -> s
         f"{paint(SYMBOLS[s.action].rjust(3), COLOURS.get(s.action, 'bold'), colour)} {s.name} {DONE[s.action]}\n"
         for s in steps
     ]
-    lines += [
-        f"    {e.address}:{e.host_port}/{e.protocol} -> {e.component}:{e.container_port}\n" for e in exposes
-    ]
+    lines += [f"    {e.address}:{e.host_port}/{e.protocol} -> {e.component}:{e.container_port}\n" for e in exposes]
     return "".join(lines)

@@ -241,11 +241,7 @@ def _read_docker(files: Files, what: str) -> list[Found]:
     for item in manifest:
         names = item.get("RepoTags") or []
         paths = item.get("Layers")
-        if (
-            not isinstance(item.get("Config"), str)
-            or not isinstance(paths, list)
-            or not isinstance(names, list)
-        ):
+        if not isinstance(item.get("Config"), str) or not isinstance(paths, list) or not isinstance(names, list):
             raise invalid(what, "has a manifest.json without Config and Layers")
         config = document(files.read(item["Config"], what), f"{what}: configuration")
         ids = diff_ids(config, what)

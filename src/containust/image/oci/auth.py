@@ -46,9 +46,7 @@ def find_credentials(registry: str) -> Credentials | None:
     if environ.get("CONTAINUST_REGISTRY_TOKEN"):
         return Credentials(token=environ["CONTAINUST_REGISTRY_TOKEN"])
     if environ.get("CONTAINUST_REGISTRY_USER"):
-        return Credentials(
-            environ["CONTAINUST_REGISTRY_USER"], environ.get("CONTAINUST_REGISTRY_PASSWORD", "")
-        )
+        return Credentials(environ["CONTAINUST_REGISTRY_USER"], environ.get("CONTAINUST_REGISTRY_PASSWORD", ""))
     config = _docker_config()
     key = DOCKER_HUB_KEY if registry == DOCKER_HUB else registry
     helper = _object(config, "credHelpers").get(registry) or config.get("credsStore")
@@ -82,9 +80,7 @@ def _docker_config() -> dict[str, Any]:
     except OSError:
         return {}
     except (ValueError, RecursionError):
-        raise ContainustError(
-            "I006", f"{directory}/config.json is no valid JSON", "mend or remove it"
-        ) from None
+        raise ContainustError("I006", f"{directory}/config.json is no valid JSON", "mend or remove it") from None
     return value if isinstance(value, dict) else {}
 
 

@@ -61,12 +61,7 @@ def invalid(what: str, why: str) -> ContainustError:
 
 def digest_of(value: Any, what: str) -> str:
     """The hexadecimal part of a ``sha256:`` digest. Raises I004 for anything else, sha512 included."""
-    if (
-        isinstance(value, str)
-        and value.startswith("sha256:")
-        and len(value) == 71
-        and HEX.issuperset(value[7:])
-    ):
+    if isinstance(value, str) and value.startswith("sha256:") and len(value) == 71 and HEX.issuperset(value[7:]):
         return value[7:]
     raise invalid(what, f"has the digest {show(str(value).encode())!r}, which is no sha256 digest")
 
@@ -125,10 +120,7 @@ def choose_platform(index: dict[str, Any], what: str) -> dict[str, Any]:
 
 def _is_attestation(item: dict[str, Any]) -> bool:
     annotations = item.get("annotations")
-    return (
-        isinstance(annotations, dict)
-        and annotations.get("vnd.docker.reference.type") == "attestation-manifest"
-    )
+    return isinstance(annotations, dict) and annotations.get("vnd.docker.reference.type") == "attestation-manifest"
 
 
 def image_config(document: dict[str, Any], what: str) -> ImageConfig:

@@ -29,9 +29,7 @@ def push(store: ImageStore, entry: dict[str, Any], location: str, progress: Prog
     registry, name, tag = split(location)
     root = read_manifest(store, entry["image"]["layer"])
     if root is None:
-        raise missing(
-            f"the store has lost the layers of {entry['reference']}", "import or pull the image again"
-        )
+        raise missing(f"the store has lost the layers of {entry['reference']}", "import or pull the image again")
     configuration, text = documents(config_of(entry["image"]["config"]), root["layers"])
     manifest = loads(text)
     repository = Repository(registry, name)

@@ -203,9 +203,7 @@ class Repository:
             f"`docker login {self.registry}`, or set CONTAINUST_REGISTRY_USER and _PASSWORD",
         )
 
-    def _follow(
-        self, method: str, url: str, headers: dict[str, str], body: IO[bytes] | bytes | None
-    ) -> HTTPResponse:
+    def _follow(self, method: str, url: str, headers: dict[str, str], body: IO[bytes] | bytes | None) -> HTTPResponse:
         from urllib.parse import urljoin, urlsplit
 
         for _ in range(REDIRECTS):
@@ -299,9 +297,7 @@ class Repository:
     def _expect(self, response: HTTPResponse, status: int, what: str) -> None:
         if response.status != status:
             text = show(response.read(300)) if status else ""
-            raise _failed(
-                f"{self.registry}/{self.repository}: {what}", f"it answers {response.status} {text}"
-            )
+            raise _failed(f"{self.registry}/{self.repository}: {what}", f"it answers {response.status} {text}")
 
 
 def _failed(what: str, reason: str) -> ContainustError:

@@ -42,9 +42,7 @@ def import_directory(
             "file:// wants a directory with a root file system; for an archive use tar://",
         )
     if not os.path.isdir(directory):
-        raise missing(
-            f"{reference.location} is not a directory", f"for an archive use tar://{reference.location}"
-        )
+        raise missing(f"{reference.location} is not a directory", f"for an archive use tar://{reference.location}")
     found = walk(directory)
     settle(max(s.st_ctime_ns for _, s in found))
     packer = Packer(f"{staging.path}/layer.tar")
@@ -66,9 +64,7 @@ def import_directory(
     tree = build_tree(staging.store, [layer])
     config = ImageConfig(env=[DEFAULT_PATH], command=default_command(directory))
     if distroless:
-        raise ContainustError(
-            "I001", "distroless file:// images are not available yet", "leave `distroless` away"
-        )
+        raise ContainustError("I001", "distroless file:// images are not available yet", "leave `distroless` away")
     root, facts = staging.add_root(tree, [layer])
     return Imported(root, facts, config, sources)
 

@@ -63,9 +63,7 @@ def _add_include(collection: Collection, pattern: str) -> None:
         if os.path.isdir(directory):
             collection.sources[directory] = os.lstat(directory)
     if not paths:
-        raise missing(
-            f"include {pattern!r} matches nothing on this host", "correct the pattern, or leave it away"
-        )
+        raise missing(f"include {pattern!r} matches nothing on this host", "correct the pattern, or leave it away")
     for path in paths:
         try:
             collection.add_tree(path)
@@ -78,9 +76,7 @@ def _add_include(collection: Collection, pattern: str) -> None:
 def _add_known(collection: Collection, program: str, real: str) -> None:
     """What is known of the program beyond its headers; nothing here is an error when it is missing."""
     names = {os.path.basename(program), os.path.basename(real)}
-    interpreters = {
-        os.path.basename(path) for path in collection.members if is_python(os.path.basename(path))
-    }
+    interpreters = {os.path.basename(path) for path in collection.members if is_python(os.path.basename(path))}
     if interpreters:
         for path in [path for path in collection.members if is_python(os.path.basename(path))]:
             _add_python(collection, path, script=not is_python(os.path.basename(real)))

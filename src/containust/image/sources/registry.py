@@ -190,9 +190,7 @@ def download(url: str, path: str, progress: Progress | None = None) -> None:
             open(path, "xb") as out,
         ):
             if not response.geturl().startswith("https://"):
-                raise ContainustError(
-                    "I006", f"{url} redirects to a place without TLS", "use another address"
-                )
+                raise ContainustError("I006", f"{url} redirects to a place without TLS", "use another address")
             total = int(response.headers.get("Content-Length") or 0)
             done = 0
             while data := response.read(1 << 18):
@@ -201,6 +199,4 @@ def download(url: str, path: str, progress: Progress | None = None) -> None:
                 if progress:
                     progress("fetching", done, total)
     except (OSError, HTTPException) as error:
-        raise ContainustError(
-            "I006", f"{url}: {error}", "check address and network, then try again"
-        ) from error
+        raise ContainustError("I006", f"{url}: {error}", "check address and network, then try again") from error

@@ -181,9 +181,7 @@ def _import_layout(staging: Staging, path: str) -> list[tuple[Imported, list[str
 
 def _import_found(staging: Staging, found: Found, what: str) -> Imported:
     """Store the layers of one image of an archive and merge them."""
-    layers = [
-        stage_blob(staging, Region(*member), diff_id, blob, what) for member, diff_id, blob in found.layers
-    ]
+    layers = [stage_blob(staging, Region(*member), diff_id, blob, what) for member, diff_id, blob in found.layers]
     root, facts = staging.add_root(build_tree(staging.store, layers), layers)
     return Imported(root, facts, found.config, {})
 
