@@ -48,3 +48,24 @@ def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             if where.startswith(base):
                 left.append(f"process {pid} in {where}: {read(f'/proc/{pid}/cmdline')!r}")
     assert not left, "left at the end of the session:\n" + "\n".join(left)
+
+
+# What may be skipped where CI=true, by the beginning of its reason; anything else that is skipped fails the run.
+ALLOWED_SKIPS = (
+    "CONTAINUST_TEST_DEBIAN names no Debian root file system",  # needs debootstrap and minutes
+    "zsh is not installed",
+    "fish is not installed",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a CI run that skipped something it should not have."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") != "true" or reporter is None:
+        return
+    reasons = [str(report.longrepr[2]).removeprefix("Skipped: ") for report in reporter.stats.get("skipped", [])]
+    forbidden = [reason for reason in reasons if not reason.startswith(ALLOWED_SKIPS)]
+    if forbidden and session.exitstatus == 0:
+        reporter.write_line(f"skipped on CI without being allowed to: {'; '.join(forbidden)}", red=True)
+        session.exitstatus = 1

@@ -28,10 +28,10 @@ class Context:
         self.complained = ""
 
     def out(self, text: str) -> None:
-        self.printed += text + "\n"
+        self.printed += text
 
     def err(self, text: str) -> None:
-        self.complained += text + "\n"
+        self.complained += text
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ from containust.compose.convert import Conversion, convert
 from containust.compose.load import load_checked
 
 ENVIRON = {"PATH": os.environ["PATH"], "HOME": "/home/someone", "LEVEL": "debug"}
-ORACLE = os.environ.get("CONTAINUST_DOCKER_COMPOSE") or shutil.which("docker-compose")
+ORACLE = (
+    os.environ.get("CONTAINUST_DOCKER_COMPOSE")
+    or shutil.which("docker-compose", path=os.path.dirname(sys.executable))
+    or shutil.which("docker-compose")
+)
 
 FULL = """
 name: demo

@@ -50,16 +50,16 @@ def run(arguments: list[str], context: Any) -> int:
     if options.json:
         import json
 
-        context.out(json.dumps({"diagnostics": [one.as_dict() for one in found]}, indent=2, ensure_ascii=False))
+        context.out(json.dumps({"diagnostics": [one.as_dict() for one in found]}, indent=2, ensure_ascii=False) + "\n")
     else:
         if found:
             context.err(language.render(found, context.color) + "\n")
         summary = f"{os.path.basename(path)}: {counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}"
         if errors:
-            context.err(summary)
+            context.err(summary + "\n")
         else:
             components = counted(len(stack.components), "component") if stack is not None else "checked"
-            context.out(f"{summary}, {components}")
+            context.out(f"{summary}, {components}\n")
     return 1 if errors else 0
 
 

@@ -45,9 +45,9 @@ def run(arguments: list[str], context: Any) -> int:
             raise ContainustError("S004", "there is no Compose file here", f"name it, or use one of {', '.join(NAMES)}")
     result = language.convert_compose([within(context.directory, name) for name in names], profiles=options.profile)
     for warning in result.warnings:
-        context.err(f"warning: {warning}")
+        context.err(f"warning: {warning}\n")
     if not options.output:
-        context.out(result.text.removesuffix("\n"))
+        context.out(result.text.removesuffix("\n") + "\n")
         return 0
     path = within(context.directory, options.output)
     try:

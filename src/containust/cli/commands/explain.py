@@ -36,9 +36,9 @@ def run(arguments: list[str], context: Any) -> int:
         for code in chosen:
             language.explain(code)  # raises for one that does not exist
         rows = [{"code": code, "title": titles[code], "explanation": language.explain(code)} for code in chosen]
-        context.out(json.dumps({"codes": rows}, indent=2, ensure_ascii=False))
+        context.out(json.dumps({"codes": rows}, indent=2, ensure_ascii=False) + "\n")
     elif options.codes:
-        context.out("\n\n".join(language.explain(code) for code in options.codes))
+        context.out("\n\n".join(language.explain(code) for code in options.codes) + "\n")
     else:
-        context.out("\n".join(f"{code}  {title}" for code, title in language.codes().items()))
+        context.out("\n".join(f"{code}  {title}" for code, title in language.codes().items()) + "\n")
     return 0

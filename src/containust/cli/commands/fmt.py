@@ -42,21 +42,21 @@ def run(arguments: list[str], context: Any) -> int:
             found = getattr(error, "diagnostics", None)
             if found is None:
                 raise
-            context.err(language.render(found, context.color))
+            context.err(language.render(found, context.color) + "\n")
             status = 1
             continue
         changed = after.encode() != before
         if options.diff:
             if changed:
-                context.out(difference(before.decode(), after, name))
+                context.out(difference(before.decode(), after, name) + "\n")
         elif options.check:
             if changed:
-                context.out(name)
+                context.out(name + "\n")
         elif name == "-":
-            context.out(after.removesuffix("\n"))
+            context.out(after.removesuffix("\n") + "\n")
         elif changed:
             write(path, after)
-            context.out(name)
+            context.out(name + "\n")
         if changed and (options.check or options.diff):
             status = 1
     return status
