@@ -65,6 +65,12 @@ class LinuxBackend:
 
     def create(self, job: Job) -> Handle:
         container, component = job.container, job.component
+        if component.init:
+            raise ContainustError(
+                "R004",
+                f"{component.name}: `init = true` is not available in this version",
+                "remove it; a program that starts children should reap them itself",
+            )
         base = container.id_base or 0
         launch = Launch()
         launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
