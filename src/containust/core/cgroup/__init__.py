@@ -172,3 +172,17 @@ def read_keyed(path: str) -> dict[str, int]:
         if value.isdigit():
             values[key] = int(value)
     return values
+
+
+def write_control(path: str, value: str) -> None:
+    """Write a control file. Raises OSError with the file's path."""
+    import os
+
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(fd)

@@ -6,7 +6,7 @@ import os
 from errno import EBUSY, EEXIST, ENOENT
 
 from containust.common.errors import ContainustError
-from containust.core.cgroup import CPU_PERIOD, PARENT, Limits, Stats, read_keyed, read_number, read_text
+from containust.core.cgroup import CPU_PERIOD, PARENT, Limits, Stats, read_keyed, read_number, read_text, write_control
 
 # Always joined: what `ps` shows and what bounds a fork bomb. Others only for a declared limit: each costs a directory.
 ALWAYS = ("pids", "memory", "cpuacct")
@@ -29,7 +29,7 @@ class V1Manager:
                 group.add(controller)
                 directory = f"{self.root}/{controller}/{path}"
                 for name, value in files:
-                    _write(f"{directory}/{name}", value)
+                    write_control(f"{directory}/{name}", value)
         except OSError as error:
             group.close()
             group.remove()
@@ -124,7 +124,7 @@ class V1Cgroup:
 
     def kill(self) -> None:
         if "freezer" in self.controllers:
-            _write(f"{self.root}/freezer/{self.path}/freezer.state", "THAWED")
+            write_control(f"{self.root}/freezer/{self.path}/freezer.state", "THAWED")
         for _ in range(100):
             pids = self.processes()
             if not pids:
@@ -178,14 +178,3 @@ def _make(directory: str) -> None:
             raise
         _make(directory.rpartition("/")[0])
         _make(directory)
-
-
-def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(fd)

@@ -6,7 +6,7 @@ import os
 from errno import EBUSY, EEXIST, ENOENT
 
 from containust.common.errors import ContainustError
-from containust.core.cgroup import CPU_PERIOD, Limits, Stats, read_keyed, read_number, read_text
+from containust.core.cgroup import CPU_PERIOD, Limits, Stats, read_keyed, read_number, read_text, write_control
 
 WANTED = ("cpu", "memory", "pids", "io")
 
@@ -29,7 +29,7 @@ class V2Manager:
             except FileExistsError:
                 pass
             for name, value in settings(limits):
-                _write(f"{directory}/{name}", value)
+                write_control(f"{directory}/{name}", value)
         except OSError as error:
             self.prune(path)
             raise ContainustError(
@@ -67,7 +67,7 @@ class V2Manager:
             offered = (read_text(f"{directory}/cgroup.controllers") or "").split()
             missing = [name for name in WANTED if name in offered and name not in enabled]
             if missing:
-                _write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in missing))
+                write_control(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in missing))
 
 
 class V2Cgroup:
@@ -94,7 +94,7 @@ class V2Cgroup:
 
     def kill(self) -> None:
         try:
-            _write(f"{self.root}/{self.path}/cgroup.kill", "1")
+            write_control(f"{self.root}/{self.path}/cgroup.kill", "1")
         except FileNotFoundError:
             for pid in self.processes():
                 try:
@@ -171,14 +171,3 @@ def cpu_weight(shares: int) -> int:
         return 10000
     exponent = math.log2(shares)
     return max(1, min(10000, math.ceil(10 ** ((exponent * exponent + 125 * exponent) / 612 - 7 / 34))))
-
-
-def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(fd)
