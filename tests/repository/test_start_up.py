@@ -17,7 +17,7 @@ import containust
 from harness import BOX, COMMAND, Ctst
 
 PACKAGE = os.path.dirname(os.path.dirname(containust.__file__))
-LISTS = Path(__file__).parent
+LISTS = Path(containust.__file__).parent / "cli" / "starts"
 RECORD = f"""
 import sys
 before = set(sys.modules)
@@ -69,7 +69,7 @@ def test_a_command_imports_what_is_listed_and_no_more(running: Ctst, command: st
     assert done.returncode == 0, done.stderr
     found = {SAME.get(name, name) for name in done.stderr.split()}
     assert not found & HEAVY
-    pinned = set((LISTS / f"modules-{command}.txt").read_text().split())
+    pinned = set((LISTS / f"{command}.txt").read_text().split())
     assert sorted(found - pinned) == [], "newly imported"
     assert sorted(pinned - found) == [], "no longer imported: take it off the list"
 

@@ -97,12 +97,19 @@ class Context:
             self.color = self.error_color = False
 
 
-def run() -> None:
-    """The installed command. Leaves with ``os._exit``: nothing of ours waits for the interpreter's tear-down."""
+def run(bundle: tuple[str, str, str] | None = None) -> None:
+    """The installed command. Leaves with ``os._exit``: nothing of ours waits for the interpreter's tear-down.
+
+    ``bundle`` names what :func:`containust.cli.bytecode.save` has to write, when the command's is not there or old.
+    """
     import gc
 
     gc.disable()  # a short life makes no garbage worth the search; a supervisor turns it on again
     status = main(sys.argv[1:])
+    if bundle is not None and status == 0:
+        from containust.cli import bytecode
+
+        bytecode.save(*bundle)
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,0 +1,85 @@
+"""The bundle of bytecode: written by the first run of a command, used by the next, ignored when it does not fit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import containust
+
+SOURCE = Path(containust.__file__).parent
+LAUNCHER = SOURCE.parents[1] / "scripts" / "ctst"
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A tree as an installer leaves it: bin/ctst, bin/python3, lib/pythonX.Y/site-packages/containust."""
+    launcher = LAUNCHER if LAUNCHER.exists() else Path(sys.executable).parent / "ctst"
+    (tmp_path / "bin").mkdir()
+    shutil.copy(launcher, tmp_path / "bin/ctst")
+    os.symlink(os.path.realpath(sys.executable), tmp_path / "bin/python3")
+    shutil.copytree(SOURCE, packages(tmp_path) / "containust", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def packages(tree: Path) -> Path:
+    return tree / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+
+
+def bundle(tree: Path) -> Path:
+    return packages(tree) / f"containust/__pycache__/ps.{sys.implementation.cache_tag}.bundle"
+
+
+def opened(tree: Path) -> list[str]:
+    """What `ctst ps` opens below site-packages, in an empty project; its own bytecode and sources."""
+    trace = tree / "trace"
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tree)}
+    argv = ["strace", "-f", "-qq", "-e", "trace=openat,open", "-o", str(trace), str(tree / "bin/ctst"), "ps"]
+    done = subprocess.run(argv, cwd=tree, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [line.split('"')[1] for line in trace.read_text().splitlines() if "= -1" not in line]
+    return [
+        name
+        for name in names
+        if name.startswith(f"{packages(tree)}/containust/") and name.endswith((".py", ".pyc", ".bundle"))
+    ]
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_second_run_reads_one_file(installed: Path) -> None:
+    opened(installed)
+    assert bundle(installed).exists()
+    assert opened(installed) == [str(bundle(installed))]
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_changed_source_is_what_runs(installed: Path) -> None:
+    opened(installed)
+    source = packages(installed) / "containust/cli/commands/ps.py"
+    source.write_text("def run(words, context):\n    context.out('changed\\n')\n    return 0\n")
+    done = subprocess.run([installed / "bin/ctst", "ps"], cwd=installed, capture_output=True, text=True, check=True)
+    assert done.stdout == "changed\n"
+    # And the next has a bundle of the new one.
+    assert opened(installed) == [str(bundle(installed))]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"\xe3", b"no bytecode at all", b"i\1\0\0\0", b"{0"])
+def test_a_bundle_that_is_none_changes_nothing(installed: Path, content: bytes) -> None:
+    bundle(installed).parent.mkdir()
+    bundle(installed).write_bytes(content)
+    done = subprocess.run([installed / "bin/ctst", "ps"], cwd=installed, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_user_who_may_not_write_there_goes_without(installed: Path) -> None:
+    cache = bundle(installed).parent
+    cache.mkdir()
+    bundle(installed).mkdir()  # cannot be opened as a file nor replaced, even by root
+    done = subprocess.run([installed / "bin/ctst", "ps"], cwd=installed, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [name for name in os.listdir(cache) if "bundle." in name] == []
