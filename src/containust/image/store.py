@@ -125,6 +125,23 @@ class ImageStore:
 
         return import_image(self, uri, include, base, distroless=distroless, live=live, progress=progress)
 
+    def recorded(
+        self,
+        uri: str,
+        include: Sequence[str] = (),
+        base: str = ".",
+        *,
+        distroless: bool = False,
+        live: bool = False,
+    ) -> Image:
+        """The image of ``uri`` as it was imported, whatever has become of its sources since; as :meth:`ensure` if not
+        at all."""
+        key = reference_key(uri, include, base, distroless)
+        entry = None if live else read_entry(self.entry_path(key))
+        if entry is None or entry["key"] != key:
+            return self.ensure(uri, include, base, distroless=distroless, live=live)
+        return image_of(entry, uri)
+
     def entry_path(self, key: list[str]) -> str:
         """Where the catalog keeps the reference with this key."""
         return f"{self.directory}/catalog/{_name_of(chr(0).join(key))}.json"

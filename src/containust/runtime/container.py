@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from containust.common.types import Component, ImageConfig, Ref
+    from containust.runtime.launch import Child
     from containust.runtime.logs import Capture
     from containust.runtime.network.attachment import Attachment
-    from containust.runtime.spawn import Child
     from containust.runtime.state import Container
 
 

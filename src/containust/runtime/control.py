@@ -8,8 +8,9 @@ import time
 
 from containust.common.errors import ContainustError
 from containust.runtime import process, spec
-from containust.runtime.engine import Engine, alive, wait_until
+from containust.runtime.engine import Engine, wait_until
 from containust.runtime.ownership import Ownership
+from containust.runtime.process import alive
 from containust.runtime.state import RUNNING, STOPPED, Update, load
 from containust.runtime.supervisor import Supervisor, signal_number
 

@@ -13,11 +13,12 @@ from containust.common.errors import ContainustError
 from containust.common.types import Ref
 from containust.image.mounting import clone_root, open_root
 from containust.image.store import ImageStore
-from containust.runtime import plan, process, spec
+from containust.runtime import plan, spec, values
 from containust.runtime.backend import detect_backend
 from containust.runtime.container import Job, places
 from containust.runtime.events import emit
 from containust.runtime.ownership import Ownership, lock_path
+from containust.runtime.process import alive
 from containust.runtime.state import CREATED, RUNNING, STOPPED, Container, Update, load, now
 from containust.runtime.supervisor import Supervisor, Unit
 
@@ -299,7 +300,7 @@ class Engine:
             image.config,
             lambda: self._root(image),
             image.standard_targets,
-            lambda ref: self._look_up(component, ref, state, masks),
+            lambda ref: values.look_up(component, ref, state, masks, self._secret),
         )
         job.masks = masks
         job.peers = peers(container, state)
@@ -319,26 +320,6 @@ class Engine:
             return clone_root(opened)
         except OSError:  # before Linux 6.15 a detached mount cannot be copied
             return open_root(self.store, image)
-
-    def _look_up(self, component: Component, ref: Ref, state: State, masks: list[bytes]) -> str:
-        if ref.kind == "secret":
-            value = self._secret(ref.name)
-            if value:
-                masks.append(os.fsencode(value))
-            return value
-        target = state.by_name(ref.name)
-        if target is None:
-            raise ContainustError("E002", f"{component.name}: {ref.name} is not deployed")
-        other = spec.decode(target.name, target.spec)
-        port = str(other.ports[0].number) if other.ports else ""
-        host = reach(component, other, state)
-        if ref.attribute == "host":
-            return host
-        if ref.attribute == "port":
-            return port
-        from containust.compose.resolver import protocol
-
-        return f"{protocol(other.image)}://{host}" + (f":{port}" if port else "")
 
     def _secret(self, name: str) -> str:
         from containust.compose.secrets import find_secret
@@ -555,15 +536,6 @@ class Engine:
         return unit == self._own or not Ownership.held(self.project, unit)
 
 
-def alive(container: Container) -> bool:
-    """Whether the recorded process is there now."""
-    return (
-        container.pid is not None
-        and container.boot_id == process.boot_id()
-        and process.start_ticks(container.pid) == container.start_ticks
-    )
-
-
 def new_id() -> str:
     """A random UUID (version 4)."""
     raw = bytearray(os.urandom(16))
@@ -582,20 +554,6 @@ def peers(container: Container, state: State) -> dict[str, list[Attachment]]:
             names = other.name if not hostname or hostname == other.name else f"{other.name} {hostname}"
             found[names] = places(other.attachments)
     return found
-
-
-def reach(component: Component, other: Component, state: State) -> str:
-    """A name or address of ``other`` that works from ``component``."""
-    from_host = "host" in component.networks
-    if "host" in other.networks:
-        if from_host:
-            return "127.0.0.1"
-        own = state.by_name(component.name)
-        return str(own.attachments[0]["gateway"]) if own and own.attachments else "127.0.0.1"
-    target = state.by_name(other.name)
-    if from_host and target and target.attachments:
-        return str(target.attachments[0]["address"])
-    return other.name
 
 
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:

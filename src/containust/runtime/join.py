@@ -23,7 +23,7 @@ from containust.core.syscalls import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
-from containust.runtime.spawn import IGNORED_BY_PYTHON, SIGKILL, Child, Launch, close_others, finish, report
+from containust.runtime.launch import IGNORED_BY_PYTHON, SIGKILL, Child, Launch, close_others, finish, report
 
 
 def join(launch: Launch, pidfd: int) -> Child:

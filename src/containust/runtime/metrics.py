@@ -10,7 +10,7 @@ from containust.common.types import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from containust.core.cgroup import Stats
-    from containust.runtime.backend.protocol import ContainerBackend
+    from containust.runtime.backend.running import RunningContainers
     from containust.runtime.state import Container
 
 SAMPLE = 0.05  # seconds between the two readings that give CPU %
@@ -48,7 +48,7 @@ class Metrics(Record):
         self.net_received, self.net_sent = network
 
 
-def collect(backend: ContainerBackend, containers: list[Container], sample: bool = True) -> dict[str, Metrics]:
+def collect(backend: RunningContainers, containers: list[Container], sample: bool = True) -> dict[str, Metrics]:
     """Metrics of running containers by id; CPU % over a short interval that all share."""
     first = {c.id: (time.monotonic_ns(), backend.stats(c).cpu_ns) for c in containers} if sample else {}
     if first:

@@ -6,6 +6,10 @@ import os
 
 from containust.core import syscalls
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from containust.runtime.state import Container
+
 _boot_id = ""
 
 
@@ -74,3 +78,12 @@ def heeds(pid: int, signal: int) -> bool:
         if at >= 0 and int(text[at + 8 : at + 24], 16) >> (signal - 1) & 1:
             return True
     return False
+
+
+def alive(container: Container) -> bool:
+    """Whether the recorded process is there now."""
+    return (
+        container.pid is not None
+        and container.boot_id == boot_id()
+        and start_ticks(container.pid) == container.start_ticks
+    )

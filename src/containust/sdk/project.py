@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-from containust.common.errors import ContainustError
 from containust.common.types import plain
-from containust.runtime import control, project
-from containust.runtime.engine import Engine, Options, alive
+from containust.runtime import project
+from containust.runtime.backend import detect_running
+from containust.runtime.process import alive
 from containust.runtime.state import RUNNING, load
 
 TYPE_CHECKING = False
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from containust.runtime.backend.running import RunningContainers
+    from containust.runtime.engine import Engine
     from containust.runtime.logs import Line
     from containust.runtime.state import Container
 
@@ -23,10 +25,27 @@ if TYPE_CHECKING:
 class Project:
     """The project of a directory. Everything raises ContainustError."""
 
-    __slots__ = ("engine",)
+    __slots__ = ("_engine", "backend", "home", "offline")
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, home: project.Project, offline: bool = False, backend: str = "auto") -> None:
+        self.home = home
+        self.offline = offline
+        self.backend = backend
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """What changes the project; made on first use, so that `ps` and `exec` do without."""
+        if self._engine is None:
+            from containust.runtime.engine import Engine, Options
+
+            self._engine = Engine(self.home, Options(self.offline, None, self.backend))
+        return self._engine
+
+    @property
+    def containers(self) -> RunningContainers:
+        """The running containers of the project."""
+        return detect_running(self.home, self.backend)
 
     @classmethod
     def current(
@@ -38,31 +57,32 @@ class Project:
         backend: str = "auto",
     ) -> Project:
         """The project that a command without a file acts on (cli.md)."""
-        home = project.current(os.path.abspath(directory), state_file)
-        return cls(Engine(home, Options(offline, None, backend)))
+        return cls(project.current(os.path.abspath(directory), state_file), offline, backend)
 
     @property
     def directory(self) -> str:
         """The project directory, ``.containust`` of somewhere."""
-        return self.engine.project.directory
+        return self.home.directory
 
     def recover(self) -> None:
         """Clean up after processes that were killed."""
-        if os.access(self.engine.project.run, os.W_OK):
+        from containust.runtime.recovery import needed
+
+        if os.access(self.home.run, os.W_OK) and needed(self.home, load(self.home)):
             self.engine.recover()
 
     def names(self) -> list[str]:
         """Names of all containers."""
-        return [container.name for container in load(self.engine.project).containers.values()]
+        return [container.name for container in load(self.home).containers.values()]
 
     def ps(self, all: bool = False, sample: bool = True) -> list[dict[str, Any]]:
         """Containers with their state and figures, running ones only unless ``all``. Keys as in cli.md."""
         from containust.runtime.metrics import collect
 
         self.recover()
-        containers = list(load(self.engine.project).containers.values())
+        containers = list(load(self.home).containers.values())
         running = [c for c in containers if c.state == RUNNING and alive(c)]
-        metrics = collect(self.engine.backend, running, sample) if running else {}
+        metrics = collect(self.containers, running, sample) if running else {}
         rows = []
         for container in containers:
             if not all and container not in running:
@@ -77,29 +97,37 @@ class Project:
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Everything known of one container. Secrets are references here as they are in the file."""
-        container = load(self.engine.project).find(name)
+        container = load(self.home).find(name)
         result: dict[str, Any] = container.as_dict()
-        result["log_path"] = self.engine.backend.logs(container)
-        result["cgroup"] = self.engine.backend.group_path(container)
+        result["log_path"] = self.containers.logs(container)
+        result["cgroup"] = self.containers.group_path(container)
         if container.state == RUNNING and alive(container):
-            stats = self.engine.backend.stats(container)
+            stats = self.containers.stats(container)
             result["stats"] = {key: getattr(stats, key) for key in stats.__slots__}
         return result
 
     def stop(self, names: list[str], timeout: float | None = None, force: bool = False) -> list[str]:
         """Stop containers (all when ``names`` is empty), dependents first; the names of those that ran."""
+        from containust.runtime import control
+
         return control.stop(self.engine, names, timeout, force)
 
     def start(self, names: list[str]) -> list[str]:
         """Start stopped containers; the names of those that were started."""
+        from containust.runtime import control
+
         return control.start(self.engine, names)
 
     def restart(self, names: list[str], timeout: float | None = None) -> list[str]:
         """Stop and start containers."""
+        from containust.runtime import control
+
         return control.restart(self.engine, names, timeout)
 
     def remove(self, names: list[str], force: bool = False, volumes: bool = False) -> list[str]:
         """Remove stopped containers, running ones with ``force``; managed volumes that nobody uses with ``volumes``."""
+        from containust.runtime import control
+
         return control.remove(self.engine, names, force, volumes)
 
     def exec(
@@ -117,24 +145,10 @@ class Project:
 
         126 when it cannot be executed, 127 when it is not there, 128+N when signal N ended it.
         """
-        from containust.runtime import spec
-        from containust.runtime.container import Job
+        from containust.runtime.execution import execute
 
-        engine = self.engine
-        state = load(engine.project)
-        container = state.find(name)
-        if container.state != RUNNING:
-            raise ContainustError(
-                "R007", f"{container.name} is not running", f"start it with `ctst start {container.name}`"
-            )
-        component = spec.decode(container.name, container.spec)
-        if env:
-            component.env = {**component.env, **env}
-        job: Job = engine.job(container, component)
-        job.argv, job.user, job.workdir = argv, user, workdir
-        job.tty, job.capture = tty, False
-        job.stdio = (0 if interactive else -1, 1, 2)
-        handle = engine.backend.exec(container, job)
+        backend = self.containers
+        handle = execute(self.home, backend, name, argv, tty, interactive, user, workdir, env or {})
         if tty:
             from containust.runtime.terminal import Terminal
 
@@ -142,7 +156,7 @@ class Project:
                 terminal.proxy(handle.pidfd)
         else:
             _forward_signals(handle.pid)
-        status = engine.backend.wait(handle)
+        status = backend.wait(handle)
         code = os.waitstatus_to_exitcode(status or 0)
         return 128 - code if code < 0 else code
 
@@ -159,12 +173,11 @@ class Project:
 
         With ``follow`` the iterator goes on until every container has ended.
         """
-        from containust.runtime import logs
+        from containust.runtime import control, logs
 
-        engine = self.engine
-        state = load(engine.project)
+        state = load(self.home)
         chosen = control.choose(state, names)
-        paths = {c.name: engine.backend.logs(c) for c in chosen}
+        paths = {c.name: self.containers.logs(c) for c in chosen}
         followers = {name: logs.Follower(path, at_end=True) for name, path in paths.items()} if follow else {}
         records: list[tuple[bytes, str, Line]] = []
         for name, path in paths.items():
@@ -177,7 +190,7 @@ class Project:
                 yield name, line
         ids = {c.id for c in chosen}
         while followers:
-            running = any(alive(c) for c in load(engine.project).containers.values() if c.id in ids)
+            running = any(alive(c) for c in load(self.home).containers.values() if c.id in ids)
             fresh = [(line.stamp, name, line) for name, f in followers.items() for line in f.poll()]
             fresh.sort(key=lambda record: record[0])
             for _, name, line in fresh:
@@ -191,7 +204,7 @@ class Project:
         """Recorded events, oldest first; with ``follow`` also those to come."""
         from containust.runtime.events import read
 
-        return read(self.engine.project, follow, since)
+        return read(self.home, follow, since)
 
 
 def _row(container: Container) -> dict[str, Any]:

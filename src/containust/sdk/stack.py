@@ -176,7 +176,8 @@ class Stack:
         """The containers of the stack's project, as `ctst ps --json` gives them."""
         from containust.sdk.project import Project
 
-        return Project(self.engine).ps(all=True)
+        options = self.engine.options
+        return Project(self.engine.project, options.offline, options.backend).ps(all=True)
 
 
 def _exit_status(supervisor: Supervisor) -> int:

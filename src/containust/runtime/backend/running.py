@@ -1,0 +1,148 @@
+"""What can be done with a Linux container that runs, whoever started it: enter it, signal it, read its figures.
+
+Apart from :mod:`containust.runtime.backend.linux` so that ``exec`` and ``ps`` load nothing of what starts one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from containust.common.errors import ContainustError
+from containust.core import cgroup
+from containust.runtime import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from containust.common.types import Component
+    from containust.core import capability, seccomp
+    from containust.runtime.container import Handle, Job
+    from containust.runtime.launch import Launch
+    from containust.runtime.project import Project
+    from containust.runtime.state import Container
+
+
+class RunningContainers:
+    """The running containers of one project on this host."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self._groups: cgroup.Manager | None = None
+        self._last_capability = -1
+
+    @property
+    def groups(self) -> cgroup.Manager:
+        """The host's cgroup manager, looked up once."""
+        if self._groups is None:
+            self._groups = cgroup.detect()
+        return self._groups
+
+    def group_path(self, container: Container) -> str:
+        """The container's cgroup, relative to each hierarchy."""
+        return f"{cgroup.PARENT}/{self.project.id}/{container.cgroup}"
+
+    def run_directory(self, container: Container) -> str:
+        """FIFOs and mounted files of one container."""
+        return f"{self.project.run}/{container.id}"
+
+    def logs(self, container: Container) -> str:
+        """The container's log."""
+        return f"{self.project.logs}/{container.id}.log"
+
+    def _program(self, launch: Launch, job: Job) -> None:
+        from containust.runtime import render, users
+
+        component, config = job.component, job.config
+        user = users.resolve(job.user or component.user or config.user, launch.layer_fd)
+        argv = job.argv or render.arguments(component, config, job.lookup)
+        env = render.environment(component, config, user, launch.hostname, job.lookup, job.tty)
+        launch.argv = [os.fsencode(item) for item in argv]
+        launch.paths = render.candidates(argv[0], env.get("PATH", render.DEFAULT_PATH))
+        launch.env = render.encode(env)
+        launch.workdir = os.fsencode(job.workdir or component.workdir or config.workdir or "/")
+        launch.uid, launch.gid, launch.groups = user.uid, user.gid, user.groups
+        launch.capabilities, launch.seccomp = self.privileges(component, user.uid)
+
+    def privileges(self, component: Component, uid: int) -> tuple[capability.Prepared, seccomp.Filter | None]:
+        """Capability sets and filter of a component's processes, ready to apply."""
+        from containust.core import capability, seccomp
+
+        declared = component.capabilities
+        mask = capability.DEFAULT_MASK if declared is None else capability.parse(declared)
+        if self._last_capability < 0:
+            self._last_capability = capability.last_capability()
+        ambient = mask if uid and declared is not None else 0
+        blob = seccomp.blob(component.seccomp, mask, f"{self.project.directory}/cache")
+        return capability.prepare(mask, ambient, self._last_capability), seccomp.prepare(blob)
+
+    def signal(self, handle: Handle, signal: int) -> None:
+        process.send(handle.pidfd, signal)
+
+    def stop(self, handle: Handle) -> None:
+        # The init of a PID namespace takes every process of it along.
+        process.send(handle.pidfd, 9)
+
+    def wait(self, handle: Handle) -> int | None:
+        if handle.adopted:
+            from containust.core.pidfd import exit_status
+
+            return exit_status(handle.pidfd)
+        try:
+            return os.waitpid(handle.pid, 0)[1]
+        except ChildProcessError:
+            return None
+
+    def exec(self, container: Container, job: Job) -> Handle:
+        from containust.runtime.container import Handle
+        from containust.runtime.join import join
+        from containust.runtime.launch import Launch
+
+        adopted = self.adopt_process(container)
+        launch = Launch()
+        launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
+        launch.binds = []
+        launch.name = container.name
+        launch.death_signal = 9
+        launch.hostname = job.component.hostname or container.name
+        launch.id_base = container.id_base
+        launch.network = "host" if "host" in job.component.networks else "own"
+        launch.tty = job.tty
+        launch.stdio = job.stdio
+        group = self.groups.find(self.group_path(container))
+        launch.cgroup = group
+        try:
+            launch.layer_fd = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._program(launch, job)
+            group.open_join()
+            child = join(launch, adopted)
+        except OSError as error:
+            raise ContainustError(
+                "R008", f"cannot enter {container.name}: {error.strerror}", "see `ctst ps -a`"
+            ) from None
+        finally:
+            launch.close()
+            os.close(adopted)
+        handle = Handle(container, child.pid, child.pidfd)
+        handle.child = child
+        if launch.tty:
+            handle.terminal = child.receive_terminal()
+        child.wait_exec()
+        handle.child = None
+        return handle
+
+    def adopt_process(self, container: Container) -> int:
+        """A pidfd of a running container's init. Raises ContainustError R007 when it has ended."""
+        if container.pid and container.start_ticks is not None and container.boot_id == process.boot_id():
+            pidfd = process.open_pidfd(container.pid, container.start_ticks)
+            if pidfd >= 0:
+                return pidfd
+        raise ContainustError(
+            "R007", f"{container.name} is not running", f"start it with `ctst start {container.name}`"
+        )
+
+    def oom_killed(self, container: Container) -> bool:
+        """Whether the kernel has killed a process of the container for memory."""
+        return self.groups.find(self.group_path(container)).oom_kills() > 0
+
+    def stats(self, container: Container) -> cgroup.Stats:
+        """What the kernel accounts for the container now."""
+        return self.groups.find(self.group_path(container)).stats()
