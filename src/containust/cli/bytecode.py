@@ -1,8 +1,9 @@
 """The bytecode of what ``run``, ``exec`` and ``ps`` import, in one file a command.
 
 Python finds fifty modules by some nine hundred system calls and unmarshals the same names fifty times. These commands
-read one file instead, which stands in ``__pycache__`` beside Python's own, is made from those, and is left unused as
-soon as one source differs from what it was made of: then, and whenever it cannot be written, imports go the usual way.
+read one file instead, which stands in ``__pycache__`` beside Python's own and is left unused as soon as one source
+differs from what it was made of: then, and whenever it cannot be written, imports go the usual way. What only people
+and checkers read, docstrings and annotations, is left out of it.
 """
 
 from __future__ import annotations
@@ -67,8 +68,6 @@ def install(bundle: Bundle, packages: str) -> bool:
 
 def save(command: str, packages: str, bundle_path: str) -> None:
     """Write the bundle of a command. Whoever may not write there goes without."""
-    from importlib.machinery import SourceFileLoader
-
     bundle = {}
     try:
         with open(f"{LISTS}/{command}.txt") as listed:
@@ -79,11 +78,37 @@ def save(command: str, packages: str, bundle_path: str) -> None:
             if package:
                 path = name.replace(".", "/") + "/__init__.py"
             status = posix.stat(f"{packages}/{path}")
-            code = SourceFileLoader(name, f"{packages}/{path}").get_code(name)
-            bundle[name] = (path, status.st_mtime_ns, status.st_size, package, code)
+            bundle[name] = (path, status.st_mtime_ns, status.st_size, package, compiled(f"{packages}/{path}"))
         replace(bundle_path, marshal.dumps(bundle))
     except OSError:
         return
+
+
+def compiled(path: str) -> CodeType:
+    """The code of a source file without docstrings, annotations and what they need of ``__future__``."""
+    import ast
+
+    class Lean(ast.NodeTransformer):
+        def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+            node.returns = None
+            return self.generic_visit(node)
+
+        def visit_arg(self, node: ast.arg) -> ast.AST:
+            node.annotation = None
+            return node
+
+        def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+            if node.value is None:
+                return ast.copy_location(ast.Pass(), node)
+            return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+            return ast.copy_location(ast.Pass(), node) if node.module == "__future__" else node
+
+    with open(path, encoding="utf-8") as source:
+        tree = ast.fix_missing_locations(Lean().visit(ast.parse(source.read(), path)))
+    code: CodeType = compile(tree, path, "exec", dont_inherit=True, optimize=2)
+    return code
 
 
 def exists(path: str) -> bool:
