@@ -39,10 +39,27 @@ HEAVY = {
     "threading", "typing", "urllib", "uuid",
 }  # fmt: skip
 COMMANDS = {
-    "run": ("run", "--rm", "--image", BOX, "--", "true"),
+    "run": ("run", "other/stack.ctst"),
+    "run-image": ("run", "--rm", "--image", BOX, "--", "true"),
     "exec": ("exec", "one", "true"),
     "ps": ("ps",),
 }
+
+STACK = f"""
+COMPONENT web {{
+    image = "{BOX}"
+    command = ["true"]
+    port = 80
+    env = {{ DATABASE = "${{db.connection_string}}" }}
+}}
+COMPONENT db {{
+    image = "{BOX}"
+    command = ["true"]
+    port = 5432
+}}
+CONNECT web -> db
+EXPOSE 8080:80 -> web
+"""
 
 
 @pytest.fixture
@@ -51,6 +68,9 @@ def running(ctst: Ctst) -> Ctst:
     ctst.ok("run", "-d", "--name", "one", "--image", BOX, "--", "sleep", "600")
     ctst.ok("run", "--rm", "--image", BOX, "--", "true")
     ctst.ok("exec", "one", "true")
+    (ctst.home / "other").mkdir()
+    (ctst.home / "other/stack.ctst").write_text(STACK)
+    ctst.ok("run", str(ctst.home / "other/stack.ctst"))
     return ctst
 
 
@@ -75,7 +95,7 @@ def test_a_command_imports_what_is_listed_and_no_more(running: Ctst, command: st
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize(("command", "children"), [("run", 1), ("exec", 1), ("ps", 0)])
+@pytest.mark.parametrize(("command", "children"), [("run", 2), ("run-image", 1), ("exec", 1), ("ps", 0)])
 def test_a_command_makes_the_container_s_process_and_no_other(
     running: Ctst, tmp_path: Path, command: str, children: int
 ) -> None:

@@ -66,11 +66,11 @@ def install(bundle: Bundle, packages: str) -> bool:
     return True
 
 
-def save(command: str, packages: str, bundle_path: str) -> None:
-    """Write the bundle of a command. Whoever may not write there goes without."""
+def save(what: str, packages: str, bundle_path: str) -> None:
+    """Write the bundle of what ``starts/<what>.txt`` lists. Whoever may not write there goes without."""
     bundle = {}
     try:
-        with open(f"{LISTS}/{command}.txt") as listed:
+        with open(f"{LISTS}/{what}.txt") as listed:
             names = [name for name in listed.read().split() if name.startswith("containust")]
         for name in [*names, __name__]:
             path = name.replace(".", "/") + ".py"
