@@ -180,6 +180,7 @@ def prune(store: ImageStore, in_use: Collection[str] = (), *, stale: bool = Fals
     """
     from shutil import rmtree
 
+    from containust.image.oci.partial import remove_partial
     from containust.image.store import parse, sources_unchanged
 
     removed = {"records": 0, "roots": 0, "layers": 0, "bytes": 0}
@@ -220,6 +221,7 @@ def prune(store: ImageStore, in_use: Collection[str] = (), *, stale: bool = Fals
                 removed["bytes"] += _size(path)
                 rmtree(path, ignore_errors=True)
                 removed["layers"] += 1
+        removed["bytes"] += remove_partial(store.directory)
     finally:
         os.close(lock)
     return removed

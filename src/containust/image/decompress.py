@@ -1,10 +1,8 @@
 """Compressed archives to plain ones, told apart by their first bytes, bounded in what they may become.
 
-gzip through isal where it is installed (about twice as fast as zlib), zstd through the standard library of
-Python
-3.14, else through backports.zstd or zstandard. Several members one after another are one stream, as gzip(1)
-and
-zstd(1) have it.
+gzip through isal where it is installed (about twice as fast as zlib), zstd through the standard library of Python
+3.14, else through backports.zstd, zstandard or the system's libzstd. Several members one after another are one
+stream, as gzip(1) and zstd(1) have it.
 """
 
 from __future__ import annotations
@@ -202,13 +200,20 @@ def _zstd() -> Callable[[], Any]:
             continue
     try:
         zstandard = import_module("zstandard")
+        return lambda: _Zstandard(zstandard.ZstdDecompressor().decompressobj())
     except ImportError:
+        pass
+    try:
+        from containust.image import libzstd
+
+        library = libzstd.load()
+        return lambda: libzstd.Decompressor(library)
+    except (ImportError, OSError):
         raise ContainustError(
             "I004",
-            "this archive is compressed with zstd, which this Python cannot read",
-            "pip install backports.zstd",
+            "this archive is compressed with zstd, which neither this Python nor this system can read",
+            "pip install backports.zstd, or install libzstd",
         ) from None
-    return lambda: _Zstandard(zstandard.ZstdDecompressor().decompressobj())
 
 
 _MAKERS: dict[str, Callable[[], Callable[[], Any]]] = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from containust.image.store import ImageStore
 
 CHUNK = 256 * 1024  # bytes of a layer that one digest of chunks.bin covers
-PARTS = ("layers", "roots", "records", "catalog", "staging")
+PARTS = ("layers", "roots", "records", "catalog", "staging", "partial")
 
 
 class Layer:
@@ -197,6 +197,9 @@ def sweep(directory: str) -> None:
     """Remove what imports that were killed left in ``staging/``."""
     from shutil import rmtree
 
+    from containust.image.oci.partial import KEPT, remove_partial
+
+    remove_partial(directory, KEPT)
     for entry in os.scandir(f"{directory}/staging"):
         try:
             fd = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

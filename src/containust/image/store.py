@@ -10,6 +10,7 @@
     catalog/<hash>.json             one reference: its image, and the stamps that say whether both are still
     as imported
     staging/                        imports under way; what a killed one left is removed by the next
+    partial/<sha256>                beginnings of blobs that a registry has yet to send the rest of
 
 :meth:`ImageStore.find` is on every start's path: it reads one small file, compares stamps, writes nothing
 and imports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from containust.cli.arguments import FLAG, parse
+from containust.cli.commands.pull import meter
 from containust.common.errors import UsageError
 
 TYPE_CHECKING = False
@@ -73,7 +74,7 @@ def run(words: list[str], context: Context) -> int:
         if found is None and not given.flag("dry_run"):
             if context.error_color:
                 context.err(f"importing {component.image}\n")
-            found = images.ensure(*options, distroless=distroless, live=component.live)
+            found = images.ensure(*options, distroless=distroless, live=component.live, progress=meter(context))
         if found is not None:
             row.update(id=found.id, size=found.size)
         rows.append(row)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from containust.cli.arguments import FLAG, parse
 from containust.common.errors import UsageError
+
+PAUSE = 5.0  # seconds between two lines of progress where there is no terminal
+UNITS = 10_000  # totals up to this are layers, not bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +22,8 @@ Fetch an image by the OCI distribution protocol, and lock its tag to what it is 
 
 REFERENCE is [oci://][REGISTRY/]REPOSITORY[:TAG][@sha256:DIGEST]; the registry is Docker Hub unless named.
 Logins of `docker login` are used, or CONTAINUST_REGISTRY_USER and _PASSWORD, or CONTAINUST_REGISTRY_TOKEN.
+A pull that was interrupted goes on where it ended. Mirrors: CONTAINUST_REGISTRY_MIRRORS="docker.io=mirror.example",
+or those of /etc/containers/registries.conf. Own authorities: SSL_CERT_FILE, or /etc/docker/certs.d/REGISTRY/ca.crt.
 
   --json   one document
 
@@ -49,21 +56,26 @@ def run(words: list[str], context: Context) -> int:
 
 
 def meter(context: Context) -> Callable[[str, int, int], None] | None:
-    """A line of progress that overwrites itself, on a terminal only."""
-    if not context.error_color or context.quiet:
+    """Progress on standard error: a line that overwrites itself on a terminal, else a line now and then."""
+    if context.quiet:
         return None
+    import os
     from time import monotonic
 
     from containust.cli.output import size
 
-    last = [0.0]
+    terminal = os.isatty(2)
+    pause = 0.1 if terminal else PAUSE
+    last = [monotonic() - 0.1 if terminal else monotonic()]
 
     def show(what: str, done: int, total: int) -> None:
         now = monotonic()
-        if done >= total:
+        if done >= total and terminal:
             context.err("\r\x1b[K")
-        elif now - last[0] >= 0.1:
+        elif now - last[0] >= pause:
             last[0] = now
-            context.err(f"\r\x1b[K{what} {size(done)} of {size(total)}")
+            text = f"{what} {size(done)} of {size(total)}" if total > UNITS else f"{what} {done} of {total}"
+            context.err(f"\r\x1b[K{text}" if terminal else f"{text}\n")
+            sys.stderr.flush()
 
     return show

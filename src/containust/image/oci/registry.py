@@ -1,8 +1,7 @@
 """The OCI distribution specification, as a client: manifests, blobs that resume, uploads.
 
-Plain HTTP is spoken with loopback registries only. Redirects of blobs are followed, without credentials once
-they
-leave the registry. Every error is I006 with what the registry said.
+Plain HTTP is spoken with loopback registries only, and only when they do not speak TLS. Redirects of blobs are
+followed, without credentials once they leave the registry. Every error is I006 with what the registry said.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from containust.common.errors import ContainustError
 from containust.image.limits import DOCUMENT_MAX
 from containust.image.oci.auth import DOCKER_HUB, challenge, find_credentials
+from containust.image.oci.connection import Unreachable, connect, failed, is_loopback, speaks_tls, without_port
 from containust.image.oci.documents import INDEXES, MANIFESTS, invalid
 from containust.image.staging import check_digest
 from containust.image.tree import show
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
     from typing import IO, Any
 
-ATTEMPTS = 6
+ATTEMPTS = 6  # in a row that bring less than PROGRESS bytes each
+PROGRESS = 1 << 18
 REDIRECTS = 5
-TIMEOUT = 30.0
 READ = 1 << 18
 
 
@@ -42,20 +42,14 @@ def split(location: str) -> tuple[str, str, str]:
     return registry, repository, tag
 
 
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` (without its port) is this machine."""
-    return host in ("localhost", "[::1]", "::1") or host.startswith("127.")
-
-
 class Repository:
     """One repository of a registry; used by one thread at a time."""
 
     def __init__(self, registry: str, repository: str) -> None:
         self.registry = registry
         self.repository = repository
-        host = "registry-1.docker.io" if registry == DOCKER_HUB else registry
-        self._secure = not is_loopback(host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host)
-        self._base = f"{'https' if self._secure else 'http'}://{host}"
+        self._host = "registry-1.docker.io" if registry == DOCKER_HUB else registry
+        self._url = ""
         self._authorization = ""
         self._connections: dict[str, HTTPConnection] = {}
 
@@ -63,7 +57,16 @@ class Repository:
         """Another one for another thread, already authorized."""
         other = Repository(self.registry, self.repository)
         other._authorization = self._authorization
+        other._url = self._url
         return other
+
+    @property
+    def _base(self) -> str:
+        """Scheme and host of the registry; a loopback registry is asked once which of the two it speaks."""
+        if not self._url:
+            secure = not is_loopback(without_port(self._host)) or speaks_tls(self._host)
+            self._url = f"{'https' if secure else 'http'}://{self._host}"
+        return self._url
 
     def manifest(self, reference: str, expected: str | None = None) -> tuple[bytes, str, str]:
         """A manifest by tag or digest: its bytes, media type and digest. Raises I001, I002, I006."""
@@ -78,7 +81,7 @@ class Repository:
             if response.status == 404:
                 raise ContainustError(
                     "I001",
-                    f"{self.registry} has no {self.repository}:{reference}",
+                    f"{self.registry} has no {self.repository}{'@' if ':' in reference else ':'}{reference}",
                     "check name and tag; private repositories need a login",
                 )
             self._expect(response, 200, "manifest")
@@ -92,47 +95,91 @@ class Repository:
         return data, (response.headers.get("Content-Type") or "").partition(";")[0].strip(), digest
 
     def blob(self, digest: str, size: int, out: IO[bytes], each: Callable[[int], None] | None = None) -> None:
-        """Fetch a blob into ``out``, resuming when the connection breaks. Raises I002 when it is another
-        one, I006.
+        """Fetch a blob into ``out``, which may hold its beginning already, and go on where a connection breaks.
+
+        Raises I002 when it is another one, I004 when it is longer, I006.
         """
-        import time
         from hashlib import sha256
-        from http.client import HTTPException
 
         whole = sha256()
-        done = 0
-        reason = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(min(0.1 * 2**attempt, 5))
+        out.seek(0)
+        while data := out.read(READ):
+            whole.update(data)
+        done = earlier = out.tell()
+        if done and each:
+            each(done)
+        if done < size:
+            done = self._rest_of_blob(digest, size, done, out, whole.update, each)
+        if done != size or f"sha256:{whole.hexdigest()}" != digest:
+            out.seek(0)
+            out.truncate()
+            if earlier:  # what an earlier download left may be to blame: once more from the beginning
+                if each:
+                    each(-done)
+                self.blob(digest, size, out, each)
+                return
+        check_digest(digest, f"sha256:{whole.hexdigest()}", f"a blob of {self.registry}/{self.repository}")
+
+    def _rest_of_blob(
+        self,
+        digest: str,
+        size: int,
+        done: int,
+        out: IO[bytes],
+        update: Callable[[bytes], None],
+        each: Callable[[int], None] | None,
+    ) -> int:
+        """Fetch the bytes of a blob from ``done`` on; how many are there then."""
+        import time
+        from http.client import HTTPException
+
+        attempt = 0
+        while True:
+            before = done
+            reason = ""
             try:
-                headers = {"Range": f"bytes={done}-"} if done else {}
-                with self._request("GET", f"/v2/{self.repository}/blobs/{digest}", headers) as response:
-                    if done and response.status == 200:  # it cannot resume: skip what we have
-                        left = done
-                        while left and (data := response.read(min(left, READ))):
-                            left -= len(data)
-                    elif response.status >= 500 or response.status == 429:
-                        raise OSError(f"the registry answers {response.status}")
-                    else:
-                        self._expect(response, 206 if done else 200, f"blob {digest}")
+                with self._open_blob(digest, done) as response:
                     while data := response.read(min(READ, size - done + 1)):
-                        done += len(data)
-                        if done > size:
+                        if done + len(data) > size:
                             raise invalid(f"blob {digest}", f"is longer than {size} bytes")
-                        whole.update(data)
+                        done += len(data)
+                        update(data)
                         out.write(data)
                         if each:
                             each(len(data))
-                if done == size:
-                    break
                 reason = f"the connection ended after {done} of {size} bytes"
+            except Unreachable as error:
+                reason = error.message
             except (OSError, HTTPException) as error:
+                if getattr(error, "errno", None) in (28, 122):  # ENOSPC, EDQUOT: of our own disk
+                    raise
                 reason = str(error) or type(error).__name__
                 self.close()
+            if done == size:
+                return done
+            attempt = 1 if done - before >= PROGRESS else attempt + 1
+            if attempt >= ATTEMPTS:
+                raise failed(f"blob {digest} of {self.registry}/{self.repository}", reason)
+            time.sleep(min(0.1 * 2**attempt, 5))
+
+    def _open_blob(self, digest: str, done: int) -> HTTPResponse:
+        """The answer with a blob, from its byte ``done`` on."""
+        headers = {"Range": f"bytes={done}-"} if done else {}
+        response = self._request("GET", f"/v2/{self.repository}/blobs/{digest}", headers)
+        if response.status >= 500 or response.status == 429:
+            with response:
+                response.read(1 << 16)
+            raise OSError(f"the registry answers {response.status}")
+        if response.status == 416:
+            response.close()
+            raise invalid(f"blob {digest}", f"has no more than {done} bytes")
+        if done and response.status == 200:  # it cannot resume: skip what we have
+            left = done
+            while left and (data := response.read(min(left, READ))):
+                left -= len(data)
         else:
-            raise _failed(f"blob {digest} of {self.registry}/{self.repository}", reason)
-        check_digest(digest, f"sha256:{whole.hexdigest()}", f"a blob of {self.registry}/{self.repository}")
+            self._expect(response, 206 if done else 200, f"blob {digest}")
+        return response
 
     def small_blob(self, descriptor: dict[str, Any]) -> bytes:
         """A blob of bounded size, verified."""
@@ -218,9 +265,9 @@ class Repository:
             with response:
                 response.read(1 << 16)
                 url = urljoin(url, response.headers.get("Location") or "")
-            if urlsplit(url).scheme != "https" and not is_loopback(urlsplit(url).hostname or ""):
-                raise _failed(self.registry, "it redirects to a place without TLS")
-        raise _failed(self.registry, "it redirects too often")
+            if urlsplit(url).scheme != "https" and not self._may_be_plain(urlsplit(url).hostname):
+                raise failed(self.registry, "it redirects to a place without TLS")
+        raise failed(self.registry, "it redirects too often")
 
     def _send(
         self,
@@ -231,7 +278,7 @@ class Repository:
         headers: dict[str, str],
         body: IO[bytes] | bytes | None,
     ) -> HTTPResponse:
-        from http.client import HTTPConnection, HTTPException, HTTPSConnection
+        from http.client import HTTPException
         from urllib.parse import urlsplit
 
         parts = urlsplit(url)
@@ -240,8 +287,7 @@ class Repository:
         for fresh in (False, True):
             connection = self._connections.get(key)
             if connection is None or fresh:
-                make = HTTPSConnection if scheme == "https" else HTTPConnection
-                connection = self._connections[key] = make(host, timeout=TIMEOUT)
+                connection = self._connections[key] = connect(scheme, host)
             try:
                 connection.request(method, target, body, {"User-Agent": "containust", **headers})
                 return connection.getresponse()
@@ -251,8 +297,12 @@ class Repository:
                 # A connection that was kept may have been closed meanwhile; a new one that fails has a
                 # reason.
                 if fresh or (body is not None and not isinstance(body, bytes)):
-                    raise _failed(f"{method} {key}", str(error) or type(error).__name__) from error
+                    raise self._unreachable(method, key, error) from error
         raise AssertionError
+
+    def _may_be_plain(self, host: str | None) -> bool:
+        """Whether this registry may send us to ``host`` without TLS: only one of this machine to this machine."""
+        return is_loopback(host or "") and is_loopback(without_port(self._host))
 
     def _authorize(self, wanted: str, scope: str) -> bool:
         """Answer a challenge; whether there is anything to try again with."""
@@ -272,8 +322,8 @@ class Repository:
 
         realm = parameters["realm"]
         parts = urlsplit(realm)
-        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-            raise _failed(self.registry, "its token service has no TLS")
+        if parts.scheme != "https" and not (parts.scheme == "http" and self._may_be_plain(parts.hostname)):
+            raise failed(self.registry, "its token service has no TLS")
         query = urlencode(
             {
                 "service": parameters.get("service", ""),
@@ -292,13 +342,20 @@ class Repository:
             value = loads(data)
             return "Bearer " + str(value.get("token") or value["access_token"])
         except (ValueError, KeyError, AttributeError):
-            raise _failed(self.registry, "its token service gave no token") from None
+            raise failed(self.registry, "its token service gave no token") from None
 
     def _expect(self, response: HTTPResponse, status: int, what: str) -> None:
         if response.status != status:
             text = show(response.read(300)) if status else ""
-            raise _failed(f"{self.registry}/{self.repository}: {what}", f"it answers {response.status} {text}")
+            raise failed(f"{self.registry}/{self.repository}: {what}", f"it answers {response.status} {text}")
 
-
-def _failed(what: str, reason: str) -> ContainustError:
-    return ContainustError("I006", f"{what}: {reason}", "check the network and the registry, then try again")
+    @staticmethod
+    def _unreachable(method: str, url: str, error: Exception) -> Unreachable:
+        reason = str(error) or type(error).__name__
+        help = "check the network and the registry, then try again"
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            host = url.partition("://")[2]
+            help = (
+                f"put its authority's certificate into /etc/docker/certs.d/{host}/ca.crt, or name it in SSL_CERT_FILE"
+            )
+        return Unreachable("I006", f"{method} {url}: {reason}", help)

@@ -18,6 +18,8 @@ from containust.image.oci.documents import (
     invalid,
     kind_of,
 )
+from containust.image.oci.mirrors import places
+from containust.image.oci.partial import Partial
 from containust.image.oci.registry import Repository, split
 from containust.image.sources.tar import import_file, stage_blob, stored_layer
 
@@ -35,6 +37,19 @@ PARALLEL = 4
 def import_remote(staging: Staging, reference: Reference, progress: Progress | None = None) -> Imported:
     """Import an ``oci://`` reference. Raises I001, I002 (pin or lock do not hold), I003, I004, I006."""
     registry, name, tag = split(reference.location)
+    *mirrors, own = places(registry, name)
+    for mirror in mirrors:
+        try:
+            return _import_from(staging, reference, *mirror, tag, progress)
+        except ContainustError as error:
+            if error.code not in ("I001", "I006"):  # it lacks the image or is not there: the next one may do
+                raise
+    return _import_from(staging, reference, *own, tag, progress)
+
+
+def _import_from(
+    staging: Staging, reference: Reference, registry: str, name: str, tag: str, progress: Progress | None
+) -> Imported:
     repository = Repository(registry, name)
     try:
         what = f"{registry}/{name}"
@@ -73,11 +88,14 @@ def _fetch_layers(
 ) -> list[Layer]:
     """Fetch what the store does not have, several at once, and unpack each while others arrive."""
     from concurrent.futures import ThreadPoolExecutor
+    from threading import Event
 
     total = sum(blob["size"] for blob in blobs)
     done = [0]
 
     def arrived(count: int) -> None:
+        if stopped.is_set():
+            raise _Stopped
         done[0] += count
         if progress:
             progress("fetching", done[0], total)
@@ -87,29 +105,32 @@ def _fetch_layers(
         if stored is not None:
             arrived(blob["size"])
             return stored
-        digest = digest_of(blob["digest"], "a layer")
-        path = f"{staging.path}/fetched-{digest}"
         own = repository.fork()
         try:
-            with open(path, "xb") as out:
+            with Partial(staging, digest_of(blob["digest"], "a layer")) as out:
                 own.blob(blob["digest"], blob["size"], out, arrived)
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                return stage_blob(staging, Region(fd, 0, blob["size"]), diff_id, None, repository.repository)
-            finally:
-                os.close(fd)
-                os.unlink(path)
+                out.flush()
+                return stage_blob(staging, Region(out.fileno(), 0, blob["size"]), diff_id, None, repository.repository)
         finally:
             own.close()
 
+    stopped = Event()
     wanted = dict(zip(ids, blobs, strict=True))
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        futures = {diff_id: pool.submit(fetch, blob, diff_id) for diff_id, blob in wanted.items()}
-        try:
-            return [futures[diff_id].result() for diff_id in ids]
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(PARALLEL)
+    futures = {diff_id: pool.submit(fetch, blob, diff_id) for diff_id, blob in wanted.items()}
+    try:
+        layers = [futures[diff_id].result() for diff_id in ids]
+    except BaseException as error:
+        stopped.set()
+        # Who presses Ctrl+C does not wait for a slow registry; what arrived so far is kept for the next time.
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        raise
+    pool.shutdown()
+    return layers
+
+
+class _Stopped(Exception):
+    """Another layer failed, or the user has had enough."""
 
 
 def lock_path(directory: str) -> str:
