@@ -89,6 +89,7 @@ class Engine:
         self._inherited = False  # from one that was killed
         self._reservation: Reservation | None = None  # the published ports, held by the supervisor
         self._open: Update | None = None  # the state while a start is being entered into it
+        self._networks: StackNetworks | None = None  # as last published
 
     # -- plan ---------------------------------------------------------------------------------------------------
 
@@ -350,7 +351,9 @@ class Engine:
                 attachments[container.name] = places(container.attachments)
                 exposes += [spec.decode_expose(item) for item in container.exposes]
         if attachments:
-            self.networks(state).publish(exposes, attachments)
+            # Kept, because closing its nf_tables socket waits for a grace period of the kernel (16 ms).
+            self._networks = self.networks(state)
+            self._networks.publish(exposes, attachments)
 
     def reconnect(self, names: list[str]) -> list[Container]:
         """Networks, addresses, ports and rules for stopped containers that are about to start again."""
