@@ -4,8 +4,12 @@ A domain that this module makes denies three things to the program and everythin
 capability: making device nodes, changing any mount, reaching abstract unix sockets outside. The last is for
 a container that shares the host's network: containerd's was once reached this way (CVE-2020-15257).
 
+Paths below ``/proc/sys`` and ``/sys`` are not its business: a rule for ``/`` holds for everything below it and a
+ruleset cannot take a directory out again. Read-only mounts do that.
+
 Its price: a process that joins a container is in a domain of its own, so it cannot trace the container's
-first processes. A container with SYS_PTRACE or SYS_ADMIN declared should go without.
+first processes, nor read their ``/proc/PID/environ`` and ``fd``. A container that declares SYS_PTRACE or SYS_ADMIN
+goes without.
 """
 
 from __future__ import annotations
@@ -22,11 +26,32 @@ ACCESS_FS_MAKE_CHAR = 1 << 6
 ACCESS_FS_MAKE_BLOCK = 1 << 11
 ACCESS_FS_REFER = 1 << 13
 SCOPE_ABSTRACT_UNIX_SOCKET = 1 << 0
+_BEYOND = 1 << 19 | 1 << 21  # SYS_PTRACE, SYS_ADMIN: declared for what a domain forbids
 
 
 def abi() -> int:
     """Version of the kernel's Landlock, from 1; 0 where there is none or it is switched off."""
     return max(0, syscall(_NR_CREATE_RULESET, None, 0, _CREATE_RULESET_VERSION))
+
+
+def walls(capabilities: int, host_network: bool) -> tuple[str, ...]:
+    """What :func:`ruleset` forbids a container with the capability mask: ``device nodes``, ``mounts`` and
+    ``abstract sockets of the host``; empty where it forbids nothing."""
+    version = abi()
+    if version < 2 or capabilities & _BEYOND:
+        return ()
+    scoped = ("abstract sockets of the host",) if host_network and version >= 6 else ()
+    return ("device nodes", "mounts", *scoped)
+
+
+def ruleset(capabilities: int, host_network: bool) -> int:
+    """Descriptor of a container's ruleset for :func:`apply`, -1 for a container that goes without.
+
+    Abstract sockets belong to a network namespace, so only a container on the host's network has to be kept from any.
+    """
+    if capabilities & _BEYOND:
+        return -1
+    return prepare(abi(), SCOPE_ABSTRACT_UNIX_SOCKET if host_network else 0)
 
 
 def prepare(version: int, scoped: int = 0) -> int:

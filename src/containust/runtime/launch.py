@@ -11,7 +11,7 @@ from errno import EACCES, ENOENT, ENOTDIR
 from struct import pack
 
 from containust.common.errors import ContainustError
-from containust.core import capability, seccomp, syscalls
+from containust.core import capability, landlock, seccomp, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Launch:
         "groups",
         "hostname",
         "id_base",
+        "landlock",
         "layer_fd",
         "name",
         "network",
@@ -88,6 +89,7 @@ class Launch:
     groups: list[int]
     capabilities: capability.Prepared
     seccomp: seccomp.Filter | None
+    landlock: int  # descriptor of the ruleset, -1 for none
     id_base: int | None  # None: the host's user namespace
     layer_fd: int  # detached read-only mount of the image
     overlay: str  # "none", "scratch" (room for mount points only) or "upper"
@@ -113,11 +115,12 @@ class Launch:
             self.layer_fd,
             self.writable_fd,
             self.dev_fd,
+            self.landlock,
             *(bind.fd for bind in self.binds),
         ):
             if fd >= 0:
                 os.close(fd)
-        self.layer_fd = self.writable_fd = self.dev_fd = -1
+        self.layer_fd = self.writable_fd = self.dev_fd = self.landlock = -1
         self.binds = []
         self.cgroup.close()
 
@@ -300,4 +303,5 @@ def _become(launch: Launch) -> None:
     capability.apply(launch.capabilities, launch.uid)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, launch.death_signal)
     syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
+    landlock.apply(launch.landlock)
     seccomp.load(launch.seccomp)

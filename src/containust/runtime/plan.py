@@ -35,16 +35,20 @@ class Change(Record):
 
 
 class Step(Record):
-    """What happens to one component. ``reason`` says why it is started or recreated."""
+    """What happens to one component. ``reason`` says why it is started or recreated, ``weaker`` what the file takes
+    away from the default isolation."""
 
-    __slots__ = ("action", "changes", "image", "name", "reason")
+    __slots__ = ("action", "changes", "image", "name", "reason", "weaker")
 
-    def __init__(self, action: str, name: str, image: str, reason: str, changes: list[Change]) -> None:
+    def __init__(
+        self, action: str, name: str, image: str, reason: str, changes: list[Change], weaker: list[str] | None = None
+    ) -> None:
         self.action = action
         self.name = name
         self.image = image
         self.reason = reason
         self.changes = changes
+        self.weaker = weaker or []
 
 
 def compute(
@@ -66,7 +70,7 @@ def compute(
             continue
         recorded = state.by_name(name)
         if recorded is None:
-            steps.append(Step(CREATE, name, component.image, "", []))
+            steps.append(Step(CREATE, name, component.image, "", [], weaker(component)))
             continue
         if recorded.stack_file != stack.file:
             raise ContainustError(
@@ -94,11 +98,26 @@ def _step(stack: Stack, component: Component, recorded: Container, image_id: str
         published = [expose.as_dict() for expose in exposes]
         if published != recorded.exposes:
             changes.append(Change("EXPOSE", recorded.exposes, published))
-        return Step(RECREATE, component.name, component.image, "changed", changes)
+        return Step(RECREATE, component.name, component.image, "changed", changes, weaker(component))
     if alive:
-        return Step(KEEP, component.name, component.image, "", [])
+        return Step(KEEP, component.name, component.image, "", [], weaker(component))
     reason = "died" if recorded.state == RUNNING else f"is {recorded.state}"
-    return Step(START, component.name, component.image, reason, [])
+    return Step(START, component.name, component.image, reason, [], weaker(component))
+
+
+def weaker(component: Component) -> list[str]:
+    """What a component switches off, in words; empty for the default isolation."""
+    found = []
+    if component.userns == "host":
+        found.append('userns = "host": its root is the root of the host')
+    if component.seccomp == "unconfined":
+        found.append('seccomp = "unconfined": every system call is allowed')
+    if "host" in component.networks:
+        found.append('network = "host": it has the interfaces of the host')
+    for name in component.capabilities or ():
+        if name.upper().removeprefix("CAP_") in ("SYS_PTRACE", "SYS_ADMIN", "ALL"):
+            found.append(f"capability {name}: no Landlock")
+    return found
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:

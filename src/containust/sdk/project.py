@@ -104,6 +104,11 @@ class Project:
         if container.state == RUNNING and alive(container):
             stats = self.containers.stats(container)
             result["stats"] = {key: getattr(stats, key) for key in stats.__slots__}
+            from containust.runtime import confinement, spec
+
+            assert container.pid is not None
+            component = spec.decode(container.name, container.spec)
+            result["confinement"] = confinement.describe(container.pid, component)
         return result
 
     def stop(self, names: list[str], timeout: float | None = None, force: bool = False) -> list[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         image: str
         reason: str
         changes: list[Any]
+        weaker: list[str]
 
 
 SYMBOLS = {"create": "+", "recreate": "-/+", "start": "!", "remove": "-", "keep": " "}
@@ -49,6 +50,7 @@ def details(steps: Iterable[Step], colour: bool) -> str:
         )
         for change in step.changes:
             lines.append(f"      ~ {change.property}: {change.old!r} -> {change.new!r}\n")
+        lines += [f"      {paint('!', 'yellow', colour)} {text}\n" for text in step.weaker]
     lines.append(
         f"Plan: {counts['create']} to create, {counts['recreate']} to recreate, {counts['start']} to start, "
         f"{counts['remove']} to remove, {counts['keep']} unchanged.\n"

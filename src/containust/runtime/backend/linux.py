@@ -54,7 +54,7 @@ class LinuxBackend(RunningContainers):
             )
         base = container.id_base or 0
         launch = Launch()
-        launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
+        launch.layer_fd = launch.writable_fd = launch.dev_fd = launch.landlock = -1
         launch.binds = []
         launch.name = component.name
         launch.death_signal = 0

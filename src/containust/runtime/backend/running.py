@@ -14,7 +14,6 @@ from containust.runtime import process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from containust.common.types import Component
-    from containust.core import capability, seccomp
     from containust.runtime.container import Handle, Job
     from containust.runtime.launch import Launch
     from containust.runtime.project import Project
@@ -60,19 +59,21 @@ class RunningContainers:
         launch.env = render.encode(env)
         launch.workdir = os.fsencode(job.workdir or component.workdir or config.workdir or "/")
         launch.uid, launch.gid, launch.groups = user.uid, user.gid, user.groups
-        launch.capabilities, launch.seccomp = self.privileges(component, user.uid)
+        self._privileges(launch, component)
 
-    def privileges(self, component: Component, uid: int) -> tuple[capability.Prepared, seccomp.Filter | None]:
-        """Capability sets and filter of a component's processes, ready to apply."""
-        from containust.core import capability, seccomp
+    def _privileges(self, launch: Launch, component: Component) -> None:
+        """Capability sets, Landlock ruleset and filter of the component's processes, ready to apply."""
+        from containust.core import capability, landlock, seccomp
 
         declared = component.capabilities
         mask = capability.DEFAULT_MASK if declared is None else capability.parse(declared)
         if self._last_capability < 0:
             self._last_capability = capability.last_capability()
-        ambient = mask if uid and declared is not None else 0
+        ambient = mask if launch.uid and declared is not None else 0
         blob = seccomp.blob(component.seccomp, mask, f"{self.project.directory}/cache")
-        return capability.prepare(mask, ambient, self._last_capability), seccomp.prepare(blob)
+        launch.capabilities = capability.prepare(mask, ambient, self._last_capability)
+        launch.seccomp = seccomp.prepare(blob)
+        launch.landlock = landlock.ruleset(mask, launch.network == "host")
 
     def signal(self, handle: Handle, signal: int) -> None:
         process.send(handle.pidfd, signal)
@@ -98,7 +99,7 @@ class RunningContainers:
 
         adopted = self.adopt_process(container)
         launch = Launch()
-        launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
+        launch.layer_fd = launch.writable_fd = launch.dev_fd = launch.landlock = -1
         launch.binds = []
         launch.name = container.name
         launch.death_signal = 9
