@@ -20,7 +20,8 @@ def component(ctst: Ctst, properties: str, program: str) -> str:
     argv = json.dumps(["/usr/bin/python3", "-c", program])
     ctst.write(f'COMPONENT one {{\n    image = "{PYTHON}"\n    {properties}\n    command = {argv}\n}}\n')
     ctst.ok("run", "containust.ctst", "--no-color")
-    return ctst.ok("logs", "one")
+    said: str = ctst.ok("logs", "one")
+    return said
 
 
 @pytest.mark.skipif(landlock.abi() < 2, reason="the kernel has no Landlock of version 2")
