@@ -212,7 +212,7 @@ def test_without_yaml_the_error_says_what_to_install(tmp_path: Path, monkeypatch
 
 
 def seconds(text: str) -> float:
-    from containust.compose.values import parse_duration
+    from containust.compose.quantities import parse_duration
 
     return parse_duration(text) or 0.0
 

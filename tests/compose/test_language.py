@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,9 @@ BAD = [
     'include = ["/etc"]',
     "prot = 80",
     'env_file = "missing.env"',
-    'labels = { a = "${secret.x}" }',
+    'workdir = "/${secret.x}"',
+    'ports = ["${a.port}/udp"]',
+    'network = "${a.host}"',
     'env = { A = "${a.hots}" }',
 ]
 
@@ -443,6 +446,61 @@ def test_interpolation_errors(files: Files, value: str, code: str) -> None:
     assert code in codes and set(codes) <= {code, "W014"}
 
 
+EVERYWHERE = {
+    'labels = { at = "${b.host}", s = "${secret.s}" }': (
+        "labels",
+        {"at": (Ref("component", "b", "host"),), "s": (Ref("secret", "s"),)},
+    ),
+    'hostname = "to-${b.port}"': ("hostname", "to-90"),
+    'workdir = "/srv/${b.host}/${env.M}"': ("workdir", "/srv/b/m"),
+    'volumes = ["${b.host}-data:/d"]': ("volumes", [Volume("managed", "b-data", "/d")]),
+    'tmpfs = ["/t/${b.host}"]': ("tmpfs", [Tmpfs("/t/b")]),
+    'workdir = "/x/${b.connection_string}"': ("workdir", "/x/http://b:90"),
+    'memory = "${b.port}MiB"': ("memory", 90 << 20),
+    'stop_timeout = "${b.port}s"': ("stop_timeout", 90.0),
+    'user = "${b.port}"': ("user", "90"),
+    'restart = "on-failure:${b.port}"': ("restart", Restart("on-failure", 90)),
+}
+
+
+@pytest.mark.parametrize("text", EVERYWHERE)
+def test_references_in_every_kind_of_string(files: Files, text: str) -> None:
+    field, value = EVERYWHERE[text]
+    a = files.stack(two(text, "port = 90") + "CONNECT a -> b", M="m", CONTAINUST_SECRET_S="x").components["a"]
+    assert getattr(a, field) == value
+
+
+def test_a_healthcheck_s_times_can_refer_too(files: Files) -> None:
+    text = two('healthcheck = { command = "x", interval = "${b.port}s" }', "port = 90") + "CONNECT a -> b"
+    check = files.stack(text).components["a"].healthcheck
+    assert check is not None and check.interval == 90
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "codes"),
+    [
+        ('hostname = "${c.host}"', "port = 90", ["E002"]),
+        ('hostname = "${b.port}"', "", ["E005"]),
+        ('memory = "${b.port}"', "port = 90", ["E006"]),
+        ('hostname = "${b.host}"', 'network = "host"', ["E006"]),
+        ('volumes = ["x:/${b.port}", "y:/90"]', "port = 90", ["E012"]),
+    ],
+)
+def test_references_are_checked_in_every_kind_of_string(files: Files, a: str, b: str, codes: list[str]) -> None:
+    assert files.codes(two(a, b) + "CONNECT a -> b") == codes
+
+
+def test_what_waits_is_inherited(files: Files) -> None:
+    text = two('hostname = "x-${b.port}"', "port = 90") + "COMPONENT c FROM a {}\nCONNECT c -> b"
+    stack = files.stack(text)
+    assert stack.templates == ["a"] and stack.components["c"].hostname == "x-90"
+
+
+@pytest.mark.parametrize("text", ['EXPOSE "${b.host}":90 -> b', 'IMPORT "${b.host}.ctst"'])
+def test_statements_refer_to_the_host_s_environment_only(files: Files, text: str) -> None:
+    assert files.codes(text + "\n" + two("", "port = 90") + "CONNECT a -> b") == ["E006"]
+
+
 # 10 Checks
 
 
@@ -516,13 +574,36 @@ def test_loading_imports_little(files: Files) -> None:
     assert not {name for name in loaded if not name.startswith("containust")} - STARTED
 
 
-def test_work_is_linear(files: Files) -> None:
+def graph(n: int) -> str:
+    text = "".join(f"COMPONENT c{i} {{\n{IMAGE}port = 80\n}}\n" for i in range(n))
+    return text + "".join(f"CONNECT c{i} -> c{i + 1}\n" for i in range(n - 1))
+
+
+def chain(properties: str) -> Callable[[int], str]:
+    def make(n: int) -> str:
+        own = "".join(f"COMPONENT c{i} FROM c{i + 1} {{ {properties.replace('#', str(i))} }}\n" for i in range(n))
+        return own + f"COMPONENT c{n} {{\n{IMAGE}}}\n"
+
+    return make
+
+
+LINEAR: dict[str, Callable[[int], str]] = {
+    "graph": graph,
+    "chain": chain(""),
+    "chain with env": chain("env = { K# = 1 }"),
+    "chain with parameters": chain('required_params = ["P#"] port = 1'),
+    "errors": lambda n: "".join(f"CONNECT a{i} -> b{i}\n" for i in range(n)),
+    "one port": lambda n: "".join(f"COMPONENT c{i} {{ port = 80 }}\nEXPOSE {i}:80\n" for i in range(n)),
+    "references": lambda n: two('hostname = "a${b.port}"', "port = 9") + "COMPONENT c FROM a {}\nCONNECT c -> b\n" * n,
+}
+
+
+@pytest.mark.parametrize("case", LINEAR)
+def test_work_is_linear(files: Files, case: str) -> None:
     """Counted in executed lines, which no other load on the machine changes."""
 
     def lines(n: int) -> int:
-        text = "".join(f"COMPONENT c{i} {{\n{IMAGE}port = 80\n}}\n" for i in range(n))
-        text += "".join(f"CONNECT c{i} -> c{i + 1}\n" for i in range(n - 1))
-        (files.directory / "main.ctst").write_text(text)
+        (files.directory / "main.ctst").write_text(LINEAR[case](n))
         count = 0
 
         def trace(frame: object, event: str, argument: object) -> object:
@@ -537,7 +618,7 @@ def test_work_is_linear(files: Files) -> None:
             sys.settrace(None)
         return count
 
-    assert lines(800) <= 9 * lines(100)
+    assert lines(400) <= 9 * lines(50)
 
 
 def test_a_long_chain_of_everything_needs_no_recursion(files: Files) -> None:

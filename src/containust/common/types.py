@@ -222,7 +222,7 @@ class Component(Record):
         stop_signal: str | None
         stop_timeout: float
         init: bool
-        labels: dict[str, str]
+        labels: dict[str, Text]
         depends_on: list[str]
 
     def __init__(self, name: str, **properties: Any) -> None:

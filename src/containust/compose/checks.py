@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from containust.common.types import Expose, Stack
-from containust.compose.resolver import open_references, protocol, wired
+from containust.common.types import Stack
+from containust.compose.properties import PROPERTIES
+from containust.compose.resolver import open_references
 from containust.compose.tree import ComponentNode, Connect, ExposeNode
 from containust.compose.values import INVALID
 
@@ -12,11 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from containust.common.types import Component
-    from containust.compose.resolver import Resolver, Unit
-    from containust.compose.tree import Interpolation, Name, Source, Value
+    from containust.common.types import Component, Expose
+    from containust.compose.resolver import Placed, Resolver, Unit
+    from containust.compose.tree import Entry, Interpolation, Name, Source, Value
 
-WILDCARDS = ("0.0.0.0", "::")
 LISTED = 10  # names in one message
 PINNABLE = ("tar://", "oci://", "image://", "preset://")
 
@@ -32,14 +32,13 @@ class Checker:
         self.nodes = self.unit.components
         self.path = path
         self.secret = secret  # raises ContainustError when a secret of that name is not usable
-        self.merged: dict[str, dict[str, Any]] = {}
-        self.uses: dict[str, list[tuple[Source, Interpolation]]] = {}
+        self.merged: dict[str, dict[str, Placed]] = {}
+        self.refers: dict[int, list[tuple[Source, Interpolation]]] = {}
         self.connects: list[Connect] = []
         self.exposes: list[ExposeNode] = []
         self.templates: set[str] = set()
         self.components: dict[str, Component] = {}
         self.edges: dict[str, dict[str, Name]] = {}
-        self.hurt = False  # some component's ports may be hidden by a mistake
 
     def stack(self) -> Stack:
         self.read()
@@ -47,7 +46,11 @@ class Checker:
         self.build()
         self.connect()
         self.refer()
-        published = self.publish()
+        published: list[Expose] = []
+        if self.exposes:
+            from containust.compose.publishing import Publisher
+
+            published = Publisher(self).publish()
         self.unmentioned()
         deployed = self.components
         return Stack(self.path, deployed, published, [name for name in self.nodes if name not in deployed])
@@ -61,21 +64,48 @@ class Checker:
                 self.connects.append(statement)
             elif isinstance(statement, ExposeNode):
                 self.exposes.append(statement)
+        refers: dict[int, list[tuple[Source, Interpolation]]] = {}  # by id() of the entry
+        seen: set[int] = set()
         for name, node in self.nodes.items():
-            merged = self.resolver.effective(node)
-            self.merged[name] = merged
-            used = []
-            for placed in merged.values():
-                for owner, entry in list(placed.values()) if isinstance(placed, dict) else [placed]:
+            self.merged[name] = self.resolver.effective(node)
+            one: ComponentNode | None = node
+            while one is not None and id(one) not in seen:
+                seen.add(id(one))
+                for entry in self.resolver.check(one).values():
                     if entry.value.value.__class__ is not str:
-                        used += [(owner.source, part) for part in open_references(entry.value)]
-            if used:
-                self.uses[name] = used
+                        self.note(one.source, entry, refers)
+                one = one.resolved_parent
+        self.refers = refers
+
+    @staticmethod
+    def note(source: Source, entry: Entry, refers: dict[int, list[tuple[Source, Interpolation]]]) -> None:
+        """Keep the references of a property; those of a map by its entries, which are inherited one by one."""
+        for part in entry.value.value if entry.value.kind == "map" else (entry,):
+            if part.value.value.__class__ is not str:
+                found = open_references(part.value)
+                if found:
+                    refers[id(part)] = [(source, reference) for reference in found]
+
+    def used(self, name: str, node: ComponentNode) -> list[tuple[Source, Interpolation]]:
+        """The references of a component: those that take effect when it is deployed, else its own."""
+        used: list[tuple[Source, Interpolation]] = []
+        deployed = name in self.components
+        for key, (owner, entry) in self.merged[name].items():
+            if entry.value.kind == "map":
+                if deployed:
+                    items = [item for _, item in self.resolver.map(node, key).values()]
+                else:
+                    items = entry.value.value if owner is node else []
+                for item in items:
+                    used += self.refers.get(id(item), ())
+            elif deployed or owner is node:
+                used += self.refers.get(id(entry), ())
+        return used
 
     def tell_templates(self) -> None:
         """Which components are not deployed (section 5)."""
         parents = {id(node.resolved_parent) for node in self.nodes.values() if node.resolved_parent}
-        named = {part.name for used in self.uses.values() for _, part in used if part.kind == "component"}
+        named = {part.name for used in self.refers.values() for _, part in used if part.kind == "component"}
         for connect in self.connects:
             named.add(connect.name.text)
             named.update(target.text for target in connect.targets)
@@ -89,11 +119,11 @@ class Checker:
                 self.templates.add(name)
 
     def build(self) -> None:
+        self.resolver.inherit([node for name, node in self.nodes.items() if name not in self.templates])
         for name, node in self.nodes.items():
             if name in self.templates:
                 continue
             merged = self.merged[name]
-            self.resolver.missing(node)
             component = self.resolver.component(node, merged)
             self.components[name] = component
             if "image" not in merged and not self.resolver.damaged(node):
@@ -109,7 +139,7 @@ class Checker:
                     help,
                 )
             if component.volumes or component.tmpfs:
-                self.targets(merged)
+                self.targets(node, merged)
             if component.live and component.image and not component.image.startswith("file://"):
                 source, entry = self.resolver.place(node, "live")
                 self.resolver.reader.wrong(source, entry.value, "only a file:// image can be live")
@@ -120,20 +150,21 @@ class Checker:
                 message = "only a host:// image can include host paths"
                 self.resolver.reader.wrong(source, entry.value, message, help)
 
-    def targets(self, merged: dict[str, Any]) -> None:
+    def targets(self, node: ComponentNode, merged: dict[str, Placed]) -> None:
         """Two mounts of one component at the same place are E012."""
         seen: dict[str, tuple[Source, Value]] = {}
         for name in ("volume", "volumes", "tmpfs"):
-            if name not in merged or merged[name][1].result is INVALID:
+            mounts = self.resolver.value(node, PROPERTIES[name], merged[name]) if name in merged else INVALID
+            if mounts is INVALID:
                 continue
-            node, entry = merged[name]
+            owner, entry = merged[name]
             values = [entry.value] if entry.value.kind == "string" else entry.value.value
-            for value, mount in zip(values, entry.result, strict=True):
-                first = seen.setdefault(mount.target, (node.source, value))
+            for value, mount in zip(values, mounts, strict=True):
+                first = seen.setdefault(mount.target, (owner.source, value))
                 if first[1] is not value:
                     self.problems.add(
                         "E012",
-                        node.source,
+                        owner.source,
                         value.start,
                         value.end,
                         f"{mount.target} is mounted twice",
@@ -207,6 +238,8 @@ class Checker:
 
     def wire(self, name: str, targets: dict[str, Name]) -> None:
         """Environment from each dependency (own values win), and E019 for those out of reach."""
+        from containust.compose.graph import protocol, wired
+
         component = self.components[name]
         env: dict[str, Any] = {}
         for target, place in targets.items():
@@ -250,8 +283,8 @@ class Checker:
     def refer(self) -> None:
         seen: set[tuple[int, int]] = set()
         secrets: set[str] = set()
-        for name, used in self.uses.items():
-            for source, part in used:
+        for name, node in self.nodes.items() if self.refers else ():
+            for source, part in self.used(name, node):
                 place = (id(source), part.start)
                 if part.kind == "secret":
                     if name in self.components and part.name not in secrets:
@@ -311,65 +344,7 @@ class Checker:
         except ContainustError as error:
             self.problems.add(error.code, source, part.start, part.end, error.message, error.help)
 
-    # EXPOSE
-
-    def publish(self) -> list[Expose]:
-        published: list[Expose] = []
-        self.hurt = any(self.resolver.damaged(node) for node in self.nodes.values())
-        listening: dict[tuple[int, str], list[str]] | None = None
-        taken: dict[tuple[int, str, bool], dict[str, ExposeNode]] = {}
-        for node in self.exposes:
-            address = self.address(node)
-            bad = False
-            for value in (node.host_port, node.container_port):
-                if value is not None and not 1 <= value.value <= 65535:
-                    self.resolver.reader.wrong(self.source, value, f"{value.value} is not a port", ["1 to 65535"])
-                    bad = True
-            host = node.host_port.value
-            container = (node.container_port or node.host_port).value
-            if node.target is not None:
-                target = node.target.text if self.known(node.target, "EXPOSE") else ""
-            else:
-                if listening is None:
-                    listening = self.listening()
-                target = "" if bad else self.listener(node, container, listening)
-            if address is INVALID or bad:
-                continue
-            if address in WILDCARDS:
-                at = node.address
-                assert at is not None
-                help = ["leave the address away for 127.0.0.1, or keep it if that is meant"]
-                self.problems.add(
-                    "W015",
-                    self.source,
-                    at.start,
-                    at.end,
-                    f"port {host} is open to every network of this host",
-                    help,
-                )
-            self.collide(node, taken.setdefault((host, node.protocol, ":" in address), {}), address)
-            if target:
-                published.append(Expose(target, host, container, node.protocol, address))
-        return published
-
-    def address(self, node: ExposeNode) -> Any:
-        """The address without brackets, validated; 127.0.0.1 when none is written."""
-        if node.address is None:
-            return "127.0.0.1"
-        text = self.resolver.reader.text(self.source, node.address)
-        if text is INVALID:
-            return text
-        import _socket
-
-        bare = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
-        family = _socket.AF_INET6 if ":" in bare else _socket.AF_INET
-        try:
-            return _socket.inet_ntop(family, _socket.inet_pton(family, bare))
-        except (OSError, ValueError):
-            help = ['an address of this host such as "127.0.0.1", "0.0.0.0" or "[::1]"']
-            if bare == "localhost":
-                help = ['write "127.0.0.1", which is the default']
-            return self.resolver.reader.wrong(self.source, node.address, f"{text[:60]!r} is not an IP address", help)
+    # Warnings
 
     def listening(self) -> dict[tuple[int, str], list[str]]:
         """Names of the deployed components by port and protocol."""
@@ -378,49 +353,6 @@ class Checker:
             for port in component.ports:
                 found.setdefault((port.number, port.protocol), []).append(name)
         return found
-
-    def listener(self, node: ExposeNode, port: int, listening: dict[tuple[int, str], list[str]]) -> str:
-        """The one component that has ``port``; empty and E011 when it is none or several."""
-        names = listening.get((port, node.protocol), [])
-        if len(names) == 1:
-            return names[0]
-        place = node.container_port or node.host_port
-        if names:
-            message = f"{len(names)} components have port {port}: {', '.join(names[:LISTED])}"
-            message += ", …" if len(names) > LISTED else ""
-            help = [f"say which one: EXPOSE … -> {names[0]}"]
-        else:
-            message = f"no component has port {port}/{node.protocol}"
-            known = []
-            for (number, kind), owners in listening.items():
-                known.append(f"{owners[0]} has {number}" + ("" if kind == "tcp" else f"/{kind}"))
-                if len(known) == LISTED:
-                    break
-            help = [f"say which one: EXPOSE … -> name, or give one port = {port}"]
-            if known:
-                help.append(", ".join(known))
-        if names or not self.hurt:
-            self.problems.add("E011", self.source, place.start, place.end, message, help)
-        return ""
-
-    def collide(self, node: ExposeNode, others: dict[str, ExposeNode], address: str) -> None:
-        wildcard = address in WILDCARDS
-        first = others.get(address) or others.get("0.0.0.0") or others.get("::")
-        if first is None and wildcard and others:
-            first = next(iter(others.values()))
-        others.setdefault(address, node)
-        if first is not None:
-            self.problems.add(
-                "E012",
-                self.source,
-                node.host_port.start,
-                node.host_port.end,
-                f"host port {node.host_port.value}/{node.protocol} is used twice",
-                ["choose another host port: EXPOSE host:container"],
-                [(self.source, first.start, first.end, "first used here")],
-            )
-
-    # Warnings
 
     def unmentioned(self) -> None:
         if len(self.components) > 1:

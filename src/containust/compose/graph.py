@@ -1,15 +1,18 @@
-"""The graph of CONNECT: what can start together, in which order, and where it goes in a circle.
+"""The graph of CONNECT: what can start together, in which order, where it goes in a circle, and what a connection
+puts into an environment.
 
 Linear in components and connections, without recursion.
 """
 
 from __future__ import annotations
 
+from containust.common.types import Ref
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from containust.common.types import Stack
+    from containust.common.types import Component, Stack, Text
 
 
 def stages(stack: Stack) -> list[list[str]]:
@@ -78,3 +81,39 @@ def cycles(depends_on: Mapping[str, list[str]], most: int = 100) -> list[list[st
                 path.append(target)
                 pending.append(iter(depends_on[target]))
     return found
+
+
+def wired(name: str, target: Component, protocol: str) -> dict[str, Text]:
+    """What CONNECT puts into the environment of a component that depends on ``target`` (section 6)."""
+    prefix = name.upper().replace("-", "_").replace(".", "_")
+    host = Ref("component", name, "host")
+    env: dict[str, Text] = {f"{prefix}_HOST": (host,)}
+    if target.ports:
+        port = str(target.ports[0].number)
+        env[f"{prefix}_PORT"] = port
+        env[f"{prefix}_CONNECTION_STRING"] = (f"{protocol}://", host, f":{port}")
+    else:
+        env[f"{prefix}_CONNECTION_STRING"] = (f"{protocol}://", host)
+    return env
+
+
+PROTOCOLS = (
+    ("postgres", "postgres"),
+    ("mysql", "mysql"),
+    ("mariadb", "mysql"),
+    ("redis", "redis"),
+    ("valkey", "redis"),
+    ("mongo", "mongodb"),
+    ("rabbitmq", "amqp"),
+    ("amqp", "amqp"),
+    ("nats", "nats"),
+)
+
+
+def protocol(image: str) -> str:
+    """The scheme of a connection string, by the last part of an image reference."""
+    name = image.partition("@sha256:")[0].rstrip("/").rpartition("/")[2].lower()
+    for part, scheme in PROTOCOLS:
+        if part in name:
+            return scheme
+    return "http"

@@ -11,7 +11,7 @@ from containust.common.errors import ContainustError
 from containust.compose.lexer import is_name
 from containust.compose.load import decode
 from containust.compose.parser import parse
-from containust.compose.resolver import Unit, collect
+from containust.compose.resolver import Unit, collect, open_references
 from containust.compose.tree import KEYWORDS, Import, Source
 from containust.compose.values import INVALID, Reader
 
@@ -82,6 +82,10 @@ class Importer:
         source = unit.file.source
         text = self.reader.text(source, statement.path)
         if text is INVALID:
+            if self.reader.waits:
+                from containust.compose.references import refused
+
+                refused(self.reader, source, open_references(statement.path))
             return None
         scheme, separator, _ = text.partition("://")
         if separator and is_name(scheme.replace("+", "")):

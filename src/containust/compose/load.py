@@ -154,7 +154,11 @@ def _analyse(
             units = Importer(unit, path, problems, environ, offline, project).load()
             break
     resolver = Resolver(unit, units, problems, environ)
-    resolver.link([statement for statement in unit.file.statements if isinstance(statement, ComponentNode)])
+    nodes = [statement for statement in unit.file.statements if statement.__class__ is ComponentNode]
+    if any(node.parent is not None for node in nodes):
+        from containust.compose.templates import Templates
+
+        Templates(resolver).link(nodes)
 
     def secret(name: str) -> None:
         from containust.compose.secrets import find_secret

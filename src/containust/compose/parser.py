@@ -72,7 +72,9 @@ class Parser:
             elif kind == END:
                 return File(self.source, statements, comments)
             else:
-                self.no_statement(token)
+                from containust.compose.recovery import no_statement
+
+                no_statement(self, token)
                 statement = None
                 self.at += 1
             if statement is not None:
@@ -84,23 +86,6 @@ class Parser:
                     ["the next statement starts with IMPORT, COMPONENT, CONNECT or EXPOSE"],
                 )
             self.to_statement()
-
-    def no_statement(self, token: Token) -> None:
-        if token[0] == UNREADABLE:
-            return
-        suggest = None
-        help = ["a file consists of IMPORT, COMPONENT, CONNECT and EXPOSE statements"]
-        if token[0] == IDENT:
-            suggest = (token[3].upper(), tuple(STATEMENTS), "did you mean {}?")
-            if token[3].upper() in STATEMENTS:
-                help = [f"keywords are upper case: {token[3].upper()}"]
-        elif token[0] in ("HEALTHCHECK", "RESTART", "NETWORK"):
-            help = [f"write it as a property of a component: {token[3].lower()} = …"]
-        elif token[0] == "SECRET":
-            help = ['a secret is used in a string: "${secret.name}"']
-        elif token[0] == "}":
-            help = ["this brace closes nothing"]
-        self.problems.add("E001", self.source, token[1], token[2], f"unexpected {shown(token)}", help, (), suggest)
 
     def import_(self) -> Import | None:
         start = self.tokens[self.at][1]
@@ -153,21 +138,11 @@ class Parser:
             node.damaged = node.parent is None
         token = self.tokens[self.at]
         if token[0] != "{":
-            node.damaged = True
-            help = ["a component is written COMPONENT name { … }"]
-            if token[0] == IDENT and token[3] == "from":
-                help = ["keywords are upper case: FROM"]
-            self.error(f"expected {{ after {name.text}, found {shown(token)}", help)
-            while token[0] != "{":
-                if token[0] == END or (token[0] in STATEMENTS and self.tokens[self.at + 1][0] != "="):
-                    node.end = self.tokens[self.at - 1][2]
-                    return node
-                if token[0] == "}" or token[0] == "=":
-                    break
-                self.at += 1
-                token = self.tokens[self.at]
+            from containust.compose.recovery import header_error
+
+            header_error(self, node, token)
+            token = self.tokens[self.at]
             if token[0] != "{":
-                self.to_statement()
                 node.end = self.tokens[self.at - 1][2]
                 return node
         self.at += 1
@@ -188,7 +163,9 @@ class Parser:
                     node.damaged = True
                     value = Value("error", token[1], token[2], None)
                     node.entries.append(Entry(token[3], token[1], token[2], value))
-                    self.to_property()
+                    from containust.compose.recovery import to_property
+
+                    to_property(self)
                     continue
                 if value.kind == "error":
                     node.damaged = True
@@ -211,49 +188,9 @@ class Parser:
                     )
                 return
             else:
-                self.property_error(node, token)
+                from containust.compose.recovery import property_error
 
-    def property_error(self, node: ComponentNode, token: Token) -> None:
-        """Something that is not ``name = value``: say what, and go on where the next property may start."""
-        kind = token[0]
-        after = self.tokens[self.at + 1]
-        node.damaged = True
-        if kind == IDENT and after[0] in (":", "{", "["):
-            self.error("expected = after the property's name", [f"write {token[3]} = …"], after)
-            self.at += 2 if after[0] == ":" else 1
-            value = self.value(0)
-            if value is not None:
-                node.entries.append(Entry(token[3], token[1], token[2], Value("error", value.start, value.end, None)))
-                return
-        elif kind == IDENT:
-            help = [f"write {token[3]} = …"]
-            self.at += 1
-            self.error(f"expected = after {token[3]!r}, found {shown(after)}", help, after)
-            if first_on_line(self.source.text, after[1]):
-                return
-        elif kind == STRING and after[0] in ("=", ":"):
-            self.error("the names of properties are written without quotes", [], token)
-            self.at += 2
-            if self.value(0) is not None:
-                return
-        elif kind in KEYWORDS and after[0] == "=":
-            help = [f"property names are lower case: {kind.lower()}"] if kind.isupper() else []
-            self.error(f"{kind} is a keyword, no property", help, token)
-            self.at += 2
-            if self.value(0) is not None:
-                return
-        elif kind in KEYWORDS:
-            self.error(
-                f"unexpected {shown(token)}",
-                [f"write it as a property: {kind.lower()} = …"] if kind.isupper() else [],
-            )
-        elif kind == ",":
-            self.error("unexpected ','", ["properties are not separated by commas"])
-            self.at += 1
-            return
-        else:
-            self.error(f"expected a property or }}, found {shown(token)}", ["a property is written name = value"])
-        self.to_property()
+                property_error(self, node, token)
 
     def connect(self) -> Connect | None:
         start = self.tokens[self.at][1]
@@ -370,28 +307,9 @@ class Parser:
                 self.skip_brackets()
                 return Value("error", token[1], token[2], None)
             return self.sequence(depth + 1) if kind == "[" else self.mapping(depth + 1)
-        if kind == UNREADABLE:
-            self.at += 1
-            if token[3][0] == "(" and self.tokens[self.at][0] == END:
-                self.end_reported = True  # brackets of a kind that does not exist, and never closed
-            return Value("error", token[1], token[2], None)
-        if kind == IDENT and self.tokens[self.at + 1][0] != "=":
-            self.at += 1
-            help = [f"true and false are lower case: {token[3].lower()}"]
-            if token[3].lower() not in ("true", "false"):
-                help = [f'texts are quoted: "{token[3][:40]}"']
-            self.error(f"expected a value, found {shown(token)}", help, token)
-            # The rest of an unquoted text belongs to the same mistake.
-            while self.tokens[self.at][0] in (IDENT, INT, ".", ":", "/", "->", "=") and not first_on_line(
-                self.source.text, self.tokens[self.at][1]
-            ):
-                self.at += 1
-            return Value("error", token[1], self.tokens[self.at - 1][2], None)
-        self.error(
-            f"expected a value, found {shown(token)}",
-            ["a value is a string, a number, true, false, a list or a map"],
-        )
-        return None
+        from containust.compose.recovery import no_value
+
+        return no_value(self, token)
 
     def sequence(self, depth: int) -> Value:
         opening = self.tokens[self.at]
@@ -441,17 +359,14 @@ class Parser:
                     key = ""
                     kind = "error"
                 self.at += 1
-                if after[0] != "=":
-                    self.error(f"expected = after the key, found {shown(after)}", ["write { KEY = value }"], after)
-                    kind = "error"
-                    if after[0] == ":":
-                        self.at += 1
-                    elif after[0] not in VALUES:
-                        if after[0] in (".", "/", "->"):
-                            self.at += 1
-                        continue
-                else:
+                if after[0] == "=":
                     self.at += 1
+                else:
+                    from containust.compose.recovery import no_equals
+
+                    kind = "error"
+                    if not no_equals(self, after):
+                        continue
                 value = self.value(depth)
                 if value is None:
                     kind = "error"
@@ -465,7 +380,9 @@ class Parser:
             else:
                 self.error(f"expected a key or }}, found {shown(token)}", ["write { KEY = value }"])
                 kind = "error"
-                self.to_key()
+                from containust.compose.recovery import to_key
+
+                to_key(self)
         return Value(kind, opening[1], self.tokens[self.at - 1][2], entries)
 
     def unclosed(self, token: Token, opening: Token) -> bool:
@@ -484,18 +401,9 @@ class Parser:
             or (kind in STATEMENTS and after != "=")
         ):
             return False
-        name = "list" if opening[0] == "[" else "map"
-        self.problems.add(
-            "E001",
-            self.source,
-            token[1],
-            token[2],
-            f"the {name} is not closed before {shown(token)}",
-            [f"close it with {']' if opening[0] == '[' else '}'}"],
-            [(self.source, opening[1], opening[2], "opened here")],
-        )
-        if kind == "]":
-            self.at += 1
+        from containust.compose.recovery import unclosed
+
+        unclosed(self, token, opening)
         return True
 
     # Going on after a mistake
@@ -518,44 +426,6 @@ class Parser:
                 return
             self.at += 1
 
-    def to_property(self) -> None:
-        """Skip to where the next property or statement starts, or the component ends; at least one token."""
-        tokens = self.tokens
-        depth = 0
-        first = True
-        while True:
-            kind = tokens[self.at][0]
-            if kind == END or (kind in STATEMENTS and tokens[self.at + 1][0] != "="):
-                return
-            if kind in CLOSING:
-                if depth == 0 and kind == "}":
-                    return
-                depth = max(depth - 1, 0)
-            elif kind in OPENING:
-                depth += 1
-            elif depth == 0 and kind == IDENT and tokens[self.at + 1][0] == "=":
-                begins = first or first_on_line(self.source.text, tokens[self.at][1])
-                if begins:
-                    return
-            first = False
-            self.at += 1
-
-    def to_key(self) -> None:
-        """Skip to where the next entry of a map may start, or the map end; at least one token."""
-        while True:
-            if self.tokens[self.at][0] in OPENING:
-                self.skip_brackets()
-            else:
-                self.at += 1
-            kind, start = self.tokens[self.at][:2]
-            if kind == ",":
-                self.at += 1
-                return
-            if kind == END or kind in CLOSING or self.tokens[self.at + 1][0] == "=":
-                return
-            if first_on_line(self.source.text, start):
-                return
-
     def skip_brackets(self) -> None:
         """Skip the bracket here with all that it encloses."""
         tokens = self.tokens
@@ -572,14 +442,6 @@ class Parser:
             self.at += 1
             if depth == 0:
                 return
-
-
-def first_on_line(text: str, at: int) -> bool:
-    """Whether only white space stands between the start of the line and ``at``."""
-    at -= 1
-    while at >= 0 and text[at] in " \t\r":
-        at -= 1
-    return at < 0 or text[at] == "\n"
 
 
 def shown(token: Token) -> str:

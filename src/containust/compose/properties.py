@@ -92,11 +92,13 @@ ROWS = (
         "the image's",
         "working directory",
     ),
-    Property("user", TEXT, v.user, '"uid[:gid]" or a name', "the image's", "who the program runs as"),
+    Property(
+        "user", TEXT, v.later("privileges", "user"), '"uid[:gid]" or a name', "the image's", "who the program runs as"
+    ),
     Property(
         "hostname",
         TEXT,
-        v.hostname,
+        v.later("privileges", "hostname"),
         'a string such as "web"',
         "the component's name",
         "name inside the container",
@@ -124,19 +126,28 @@ ROWS = (
     ),
     Property("volume", TEXT, v.one_volume, '"source:target[:ro|rw]"', "none", "one mount", "volumes", "volumes"),
     Property("volumes", LIST, v.volumes, 'a list of "source:target[:ro|rw]"', "none", "mounts", "volumes", "volume"),
-    Property("tmpfs", LIST, v.tmpfs, 'a list of "/path" or "/path:size=64MiB"', "[]", "private memory file systems"),
+    Property(
+        "tmpfs",
+        LIST,
+        v.later("quantities", "tmpfs"),
+        'a list of "/path" or "/path:size=64MiB"',
+        "[]",
+        "private memory file systems",
+    ),
     Property("readonly", BOOL, v.as_is, "true or false", "true", "the root file system is read-only"),
-    Property("memory", TEXT, v.memory, 'a size such as "512MiB"', "none", "hard limit of memory"),
+    Property(
+        "memory", TEXT, v.later("quantities", "memory"), 'a size such as "512MiB"', "none", "hard limit of memory"
+    ),
     Property(
         "cpu",
         ("string", "int"),
-        v.cpu,
+        v.later("quantities", "cpu"),
         'shares such as 512 or "0.5"',
         "none",
         "relative weight, 1024 is normal",
         "cpu_shares",
     ),
-    Property("cpus", TEXT, v.cpus, 'a string such as "1.5"', "none", "hard limit in CPUs"),
+    Property("cpus", TEXT, v.later("quantities", "cpus"), 'a string such as "1.5"', "none", "hard limit in CPUs"),
     Property("io_weight", INT, v.number(1, 10000), "a number, 1 to 10000", "none", "relative weight of disk access"),
     Property("pids", INT, v.number(1, 4194304), "a number, 1 to 4194304", "4096", "most processes and threads"),
     Property(
@@ -151,7 +162,7 @@ ROWS = (
     Property(
         "capabilities",
         LIST,
-        v.capabilities,
+        v.later("privileges", "capabilities"),
         'a list such as ["NET_BIND_SERVICE"]',
         "a safe few",
         "exactly what is kept",
@@ -160,7 +171,7 @@ ROWS = (
     Property(
         "seccomp",
         TEXT,
-        v.seccomp,
+        v.later("privileges", "seccomp"),
         '"default", "unconfined" or the path of a profile',
         '"default"',
         "system call filter",
@@ -186,17 +197,24 @@ ROWS = (
     Property(
         "stop_signal",
         TEXT,
-        v.signal_name,
+        v.later("privileges", "signal_name"),
         'a signal such as "SIGINT"',
         "the image's or SIGTERM",
         "how it is asked to end",
     ),
-    Property("stop_timeout", TEXT, v.duration, 'a duration such as "30s"', '"10s"', "how long it may take to end"),
+    Property(
+        "stop_timeout",
+        TEXT,
+        v.later("quantities", "duration"),
+        'a duration such as "30s"',
+        '"10s"',
+        "how long it may take to end",
+    ),
     Property("init", BOOL, v.as_is, "true or false", "false", "a tiny reaper is PID 1"),
     Property(
         "labels",
         MAP,
-        v.label,
+        v.variable,
         'a map such as { team = "web" }',
         "{}",
         "names and values of your own",
@@ -215,10 +233,20 @@ HEALTHCHECK = {
         "exit status 0 is healthy",
     ),
     "interval": Property(
-        "interval", TEXT, v.positive_duration, 'a duration such as "30s"', '"30s"', "time between probes"
+        "interval",
+        TEXT,
+        v.later("quantities", "positive_duration"),
+        'a duration such as "30s"',
+        '"30s"',
+        "time between probes",
     ),
     "timeout": Property(
-        "timeout", TEXT, v.positive_duration, 'a duration such as "5s"', '"5s"', "a longer probe has failed"
+        "timeout",
+        TEXT,
+        v.later("quantities", "positive_duration"),
+        'a duration such as "5s"',
+        '"5s"',
+        "a longer probe has failed",
     ),
     "retries": Property(
         "retries",
@@ -231,7 +259,7 @@ HEALTHCHECK = {
     "start_period": Property(
         "start_period",
         TEXT,
-        v.duration,
+        v.later("quantities", "duration"),
         'a duration such as "10s"',
         '"0s"',
         "failures at first that do not count",

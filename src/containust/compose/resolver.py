@@ -1,28 +1,24 @@
-"""Trees to components: names, FROM, inheritance, typed values (language.md, sections 3 to 5).
+"""Trees to components: names, properties, typed values (language.md, sections 3 to 5).
 
 Each written value is converted once, however many components inherit it.
 """
 
 from __future__ import annotations
 
-from containust.common.types import Component, Healthcheck, Ref
+from containust.common.types import Component, Healthcheck
 from containust.compose.properties import HEALTHCHECK, PROPERTIES
 from containust.compose.tree import ComponentNode, Import
-from containust.compose.values import INVALID, KINDS, Reader
+from containust.compose.values import INVALID, KINDS, WAITING, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from containust.common.types import Text
     from containust.compose.properties import Property
-    from containust.compose.tree import Entry, File, Interpolation, Name, Problems, Source, Value
+    from containust.compose.tree import Entry, File, Interpolation, Problems, Source, Value
 
     Placed = tuple[ComponentNode, Entry]
-
-
-MOST_KEYS = 1024  # of one map with what it inherits, so that a chain cannot grow quadratically
 
 
 class Unit:
@@ -62,7 +58,7 @@ def collect(unit: Unit, problems: Problems) -> None:
 class Resolver:
     """Resolves the components of one file, reaching into imported ones as FROM asks for."""
 
-    __slots__ = ("hurt", "merged", "needed", "problems", "reader", "unit", "units")
+    __slots__ = ("hurt", "maps", "merged", "problems", "reader", "settled", "unit", "units")
 
     def __init__(self, unit: Unit, units: dict[int, Unit], problems: Problems, environ: Mapping[str, str]) -> None:
         self.unit = unit
@@ -70,160 +66,10 @@ class Resolver:
         self.problems = problems
         self.reader = Reader(problems, environ)
         # By id() of the node: a long chain of FROM is walked once, whoever asks.
-        self.merged: dict[int, dict[str, Any]] = {}
-        self.needed: dict[int, dict[str, Placed]] = {}
+        self.merged: dict[int, dict[str, Placed]] = {}
+        self.maps: dict[int, dict[str, dict[str, Placed]]] = {}  # of those that inherit
         self.hurt: dict[int, bool] = {}
-
-    # FROM
-
-    def link(self, nodes: list[ComponentNode]) -> None:
-        """Find the parent of every node and of their ancestors; cycles are E004 and cut."""
-        done: set[int] = set()
-        for node in nodes:
-            chain: list[ComponentNode] = []
-            on_chain: set[int] = set()
-            current: ComponentNode | None = node
-            while current is not None and id(current) not in done:
-                if id(current) in on_chain:
-                    self.from_cycle(chain[chain.index(current) :])
-                    break
-                chain.append(current)
-                on_chain.add(id(current))
-                if current.parent is not None and current.resolved_parent is None:
-                    current.resolved_parent = self.parent(self.units[id(current.source)], current)
-                current = current.resolved_parent
-            done |= on_chain
-
-    def from_cycle(self, chain: list[ComponentNode]) -> None:
-        names = [node.name.text for node in chain]
-        first = chain[0]
-        assert first.parent is not None
-        self.problems.add(
-            "E004",
-            first.source,
-            first.parent.start,
-            first.parent.end,
-            f"FROM goes in a circle: {' -> '.join([*names, names[0]])}",
-            ["let one of them stand without FROM"],
-            [
-                (
-                    node.source,
-                    node.parent.start,
-                    node.parent.end,
-                    f"{node.name.text} starts from {node.parent.text}",
-                )
-                for node in chain[1:20]
-                if node.parent is not None
-            ],
-        )
-        for node in chain:
-            node.resolved_parent = None
-            node.damaged = True
-
-    def parent(self, unit: Unit, node: ComponentNode) -> ComponentNode | None:
-        """The component that ``FROM`` of ``node`` names (section 4, "Names"); None once reported."""
-        parent = node.parent
-        assert parent is not None
-        if node.member is not None:
-            return self.member(unit, node, parent, node.member)
-        local = unit.components.get(parent.text)
-        if local is not None and local is not node:
-            return local
-        found: dict[int, tuple[Import, ComponentNode]] = {}
-        crowd: list[str] = []
-        if parent.text in unit.aliases:
-            statement, imported = unit.aliases[parent.text]
-            unit.used.add(id(statement))
-            if imported is None:
-                node.damaged = True
-                return None
-            chosen = single(imported, parent.text)
-            if chosen is not None:
-                found[id(chosen)] = (statement, chosen)
-            else:
-                crowd = [f"{parent.text}.{name}" for name in list(imported.components)[:20]]
-        if not found:
-            for statement, imported in unit.open_imports:
-                other = imported.components.get(parent.text)
-                if other is not None:
-                    found[id(other)] = (statement, other)
-                    crowd.append(f"{imported.stem}.{parent.text}")
-        if len(found) == 1:
-            statement, chosen = next(iter(found.values()))
-            unit.used.add(id(statement))
-            return chosen
-        node.damaged = True
-        if found or crowd:
-            for statement, _ in found.values():
-                unit.used.add(id(statement))
-            self.problems.add(
-                "E018",
-                node.source,
-                parent.start,
-                parent.end,
-                f"{parent.text!r} can mean several templates",
-                [f"write one of {', '.join(f'FROM {name}' for name in crowd)}"],
-            )
-            return None
-        if local is node:
-            node.resolved_parent = node
-            return node  # a circle of one
-        if parent.text in unit.aliases:
-            self.problems.add(
-                "E018",
-                node.source,
-                parent.start,
-                parent.end,
-                f"the file {parent.text!r} stands for defines no component",
-                ["import a file that does"],
-            )
-            return None
-        names = [*unit.components, *unit.aliases]
-        for _, imported in unit.open_imports:
-            names += imported.components
-        self.problems.add(
-            "E002",
-            node.source,
-            parent.start,
-            parent.end,
-            f"no component or import is called {parent.text!r}",
-            [],
-            (),
-            (parent.text, names, "did you mean {}?"),
-        )
-        return None
-
-    def member(self, unit: Unit, node: ComponentNode, alias: Name, member: Name) -> ComponentNode | None:
-        if alias.text not in unit.aliases:
-            node.damaged = True
-            self.problems.add(
-                "E002",
-                node.source,
-                alias.start,
-                alias.end,
-                f"no import is called {alias.text!r}",
-                [f'write IMPORT "….ctst" AS {alias.text} above'],
-                (),
-                (alias.text, unit.aliases, "did you mean {}?"),
-            )
-            return None
-        statement, imported = unit.aliases[alias.text]
-        unit.used.add(id(statement))
-        chosen = imported.components.get(member.text) if imported is not None else None
-        if chosen is None:
-            node.damaged = True
-            if imported is not None:
-                self.problems.add(
-                    "E002",
-                    node.source,
-                    member.start,
-                    member.end,
-                    f"{imported.file.source.path} defines no component {member.text!r}",
-                    [],
-                    [(node.source, statement.start, statement.end, "imported here")],
-                    (member.text, imported.components, f"did you mean {alias.text}.{{}}?"),
-                )
-        return chosen
+        self.settled: dict[tuple[int, bool], Any] = {}  # values that had to wait, see references.settle
 
     # Properties
 
@@ -268,7 +114,11 @@ class Resolver:
             entry.result = value
             self.items(source, row, value)
         else:
-            entry.result = row.convert(self.reader, source, value)
+            reader = self.reader
+            result = row.convert(reader, source, value)
+            if reader.waits:
+                result = reader.wait(source, row, value, result)
+            entry.result = result
 
     def items(self, source: Source, row: Property, value: Value) -> None:
         """The entries of a map that merges key by key."""
@@ -360,8 +210,8 @@ class Resolver:
             suggest,
         )
 
-    def effective(self, node: ComponentNode) -> dict[str, Any]:
-        """The properties of ``node`` with what it inherits (section 5); merged maps as key to place.
+    def effective(self, node: ComponentNode) -> dict[str, Placed]:
+        """Where each property of ``node`` is set, at itself or the nearest ancestor (section 5).
 
         Worked out once a node, from its parent's; a node that sets nothing shares them. Not to be changed.
         """
@@ -370,77 +220,39 @@ class Resolver:
         while current is not None and id(current) not in self.merged:
             chain.append(current)
             current = current.resolved_parent
-        merged: dict[str, Any] = {} if current is None else self.merged[id(current)]
+        merged: dict[str, Placed] = {} if current is None else self.merged[id(current)]
         for one in reversed(chain):
             own = self.check(one)
             if own:
-                merged = self.inherit(one, own, merged)
+                merged = merged.copy()
+                for name, entry in own.items():
+                    other = PROPERTIES[name].excludes
+                    if other and other not in own:
+                        merged.pop(other, None)
+                    merged[name] = (one, entry)
             self.merged[id(one)] = merged
         return merged
 
-    def inherit(self, node: ComponentNode, own: dict[str, Entry], parents: dict[str, Any]) -> dict[str, Any]:
-        merged = dict(parents)
-        for name, entry in own.items():
-            row = PROPERTIES[name]
-            if row.excludes and row.excludes not in own:
-                merged.pop(row.excludes, None)
-            if row.item and entry.value.kind == "map":
-                into: dict[str, Placed] = {}
-                for item in entry.value.value:
-                    if item.key not in into:
-                        into[item.key] = (node, item)
-                inherited = parents.get(name)
-                if inherited.__class__ is dict:
-                    for key, placed in inherited.items():
-                        into.setdefault(key, placed)
-                if len(into) > MOST_KEYS:
-                    message = f"{name!r} has more than {MOST_KEYS} keys with those it inherits"
-                    self.reader.wrong(node.source, entry.value, message, ["put them into a file"])
-                    into = {}
-                merged[name] = into
-            else:
-                merged[name] = (node, entry)
-        return merged
+    def inherit(self, nodes: list[ComponentNode]) -> None:
+        """Merge the maps of ``nodes`` with those they inherit, and report parameters they miss."""
+        heirs = [node for node in nodes if node.resolved_parent is not None]
+        if heirs:
+            from containust.compose.templates import Templates
 
-    def needs(self, node: ComponentNode) -> dict[str, Placed]:
-        """What children of ``node`` have to set, with where it is required; worked out once a node."""
-        chain: list[ComponentNode] = []
-        current: ComponentNode | None = node
-        while current is not None and id(current) not in self.needed:
-            chain.append(current)
-            current = current.resolved_parent
-        needed: dict[str, Placed] = {} if current is None else self.needed[id(current)]
-        for one in reversed(chain):
-            own = self.check(one)
-            if needed and own:
-                needed = self.without(needed, own)
-            wanted = own.get("required_params")
-            if wanted is not None and wanted.result is not INVALID:
-                needed = {**needed, **dict.fromkeys(wanted.result, (one, wanted))}
-            self.needed[id(one)] = needed
-        return needed
+            Templates(self).inherit(heirs)
 
-    def without(self, needed: dict[str, Placed], own: dict[str, Entry]) -> dict[str, Placed]:
-        env = own.get("env")
-        keys = {item.key for item in env.value.value} if env is not None and env.value.kind == "map" else set()
-        return {name: placed for name, placed in needed.items() if name not in own and name not in keys}
-
-    def missing(self, node: ComponentNode) -> None:
-        """Report each parameter of its templates that ``node`` and those between do not set (E005)."""
-        if node.resolved_parent is None or self.damaged(node):
-            return
-        missing = self.without(self.needs(node.resolved_parent), self.check(node))
-        for name, (template, entry) in missing.items():
-            what = f"{name} = …" if name in PROPERTIES else f"env = {{ {name} = … }}"
-            self.problems.add(
-                "E005",
-                node.source,
-                node.name.start,
-                node.name.end,
-                f"{node.name.text!r} does not set {name!r}, which {template.name.text!r} requires",
-                [f"add {what}"],
-                [(template.source, entry.key_start, entry.key_end, "required here")],
-            )
+    def map(self, node: ComponentNode, name: str) -> dict[str, Placed]:
+        """The entries of a map property by key, own and inherited; :meth:`inherit` comes before."""
+        found = self.maps.get(id(node))
+        if found is not None:
+            return found.get(name, {})
+        entry = self.check(node).get(name)
+        if entry is None or entry.value.kind != "map":
+            return {}
+        placed: dict[str, Placed] = {}
+        for item in entry.value.value:
+            placed.setdefault(item.key, (node, item))
+        return placed
 
     def damaged(self, node: ComponentNode) -> bool:
         """Whether ``node`` or an ancestor has mistakes that may hide properties; worked out once a node."""
@@ -455,31 +267,46 @@ class Resolver:
             self.hurt[id(one)] = hurt
         return hurt
 
-    def component(self, node: ComponentNode, merged: dict[str, Any]) -> Component:
+    def component(self, node: ComponentNode, merged: dict[str, Placed]) -> Component:
         """The component ``node`` stands for; a property that was reported keeps its default."""
         properties: dict[str, Any] = {}
         for name, placed in merged.items():
-            row = PROPERTIES[name]
-            if placed.__class__ is dict:
-                if name == "healthcheck":
-                    properties[name] = self.healthcheck(node, placed)
-                else:
-                    properties[name] = {k: e.result for k, (_, e) in placed.items() if e.result is not INVALID}
-            elif row.field and placed[1].result is not INVALID:
-                properties[row.field] = placed[1].result
-        if "env_file" in merged and merged["env_file"][1].result is not INVALID:
-            properties["env"] = {**merged["env_file"][1].result, **properties.get("env", {})}
+            result = self.value(node, PROPERTIES[name], placed)
+            if result is INVALID:
+                continue
+            if name == "healthcheck":
+                properties[name] = self.healthcheck(node, placed)
+            elif PROPERTIES[name].item:
+                found = self.map(node, name)
+                properties[name] = {key: e.result for key, (_, e) in found.items() if e.result is not INVALID}
+            elif PROPERTIES[name].field:
+                properties[PROPERTIES[name].field] = result
+        if "env_file" in merged:
+            variables = self.value(node, PROPERTIES["env_file"], merged["env_file"])
+            if variables is not INVALID:
+                properties["env"] = {**variables, **properties.get("env", {})}
         return Component(node.name.text, **properties)
 
-    def healthcheck(self, node: ComponentNode, placed: dict[str, Placed]) -> Healthcheck | None:
-        found = {key: entry.result for key, (_, entry) in placed.items() if entry.result is not INVALID}
+    def value(self, node: ComponentNode, row: Property, placed: Placed) -> Any:
+        """The typed value that ``placed`` has for ``node``; INVALID once reported."""
+        result = placed[1].result
+        if result is not WAITING:
+            return result
+        from containust.compose.references import settle
+
+        return settle(self, node, row, placed)
+
+    def healthcheck(self, node: ComponentNode, place: Placed) -> Healthcheck | None:
+        placed = self.map(node, "healthcheck")
+        results = {key: self.value(node, HEALTHCHECK[key], one) for key, one in placed.items() if key in HEALTHCHECK}
+        found = {key: result for key, result in results.items() if result is not INVALID}
         if "command" in found:
             return Healthcheck(**found)
         if "command" not in placed and len(found) == len(placed) and not node.damaged:
-            source, entry = self.place(node, "healthcheck")
+            entry = place[1]
             self.problems.add(
                 "E005",
-                source,
+                place[0].source,
                 entry.key_start,
                 entry.key_end,
                 f"the healthcheck of {node.name.text!r} has no command",
@@ -490,20 +317,7 @@ class Resolver:
     def place(self, node: ComponentNode, name: str) -> tuple[Source, Entry]:
         """Where ``name`` of ``node`` is written, at itself or the nearest ancestor."""
         placed = self.effective(node)[name]
-        if placed.__class__ is not dict:
-            return placed[0].source, placed[1]
-        current: ComponentNode | None = node
-        while current is not None and name not in self.check(current):
-            current = current.resolved_parent
-        assert current is not None
-        return current.source, self.check(current)[name]
-
-
-def single(unit: Unit, alias: str) -> ComponentNode | None:
-    """The component that an alias alone stands for."""
-    if len(unit.components) == 1:
-        return next(iter(unit.components.values()))
-    return unit.components.get(alias) or unit.components.get(unit.stem)
+        return placed[0].source, placed[1]
 
 
 def open_references(value: Value) -> list[Interpolation]:
@@ -522,39 +336,3 @@ def open_references(value: Value) -> list[Interpolation]:
         for entry in value.value:
             found += open_references(entry.value)
     return found
-
-
-def wired(name: str, target: Component, protocol: str) -> dict[str, Text]:
-    """What CONNECT puts into the environment of a component that depends on ``target`` (section 6)."""
-    prefix = name.upper().replace("-", "_").replace(".", "_")
-    host = Ref("component", name, "host")
-    env: dict[str, Text] = {f"{prefix}_HOST": (host,)}
-    if target.ports:
-        port = str(target.ports[0].number)
-        env[f"{prefix}_PORT"] = port
-        env[f"{prefix}_CONNECTION_STRING"] = (f"{protocol}://", host, f":{port}")
-    else:
-        env[f"{prefix}_CONNECTION_STRING"] = (f"{protocol}://", host)
-    return env
-
-
-PROTOCOLS = (
-    ("postgres", "postgres"),
-    ("mysql", "mysql"),
-    ("mariadb", "mysql"),
-    ("redis", "redis"),
-    ("valkey", "redis"),
-    ("mongo", "mongodb"),
-    ("rabbitmq", "amqp"),
-    ("amqp", "amqp"),
-    ("nats", "nats"),
-)
-
-
-def protocol(image: str) -> str:
-    """The scheme of a connection string, by the last part of an image reference."""
-    name = image.partition("@sha256:")[0].rstrip("/").rpartition("/")[2].lower()
-    for part, scheme in PROTOCOLS:
-        if part in name:
-            return scheme
-    return "http"

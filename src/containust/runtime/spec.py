@@ -47,8 +47,9 @@ def decode(name: str, values: dict[str, Any]) -> Component:
     for key in ("command", "entrypoint"):
         if properties.get(key) is not None:
             properties[key] = [_text(item) for item in properties[key]]
-    if "env" in properties:
-        properties["env"] = {key: _text(value) for key, value in properties["env"].items()}
+    for key in ("env", "labels"):
+        if key in properties:
+            properties[key] = {name: _text(value) for name, value in properties[key].items()}
     return Component(name, **properties)
 
 

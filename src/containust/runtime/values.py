@@ -32,7 +32,7 @@ def look_up(component: Component, ref: Ref, state: State, masks: list[bytes], se
         return host
     if ref.attribute == "port":
         return port
-    from containust.compose.resolver import protocol
+    from containust.compose.graph import protocol
 
     return f"{protocol(other.image)}://{host}" + (f":{port}" if port else "")
 

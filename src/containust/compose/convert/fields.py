@@ -7,7 +7,8 @@ import os
 from containust.common.errors import ContainustError
 from containust.common.reference import is_registry, parse_reference
 from containust.compose.convert.reader import Item, Variable, as_list, keyed, resolve
-from containust.compose.values import CAPABILITIES, LEAST_MEMORY, SIGNALS, parse_duration
+from containust.compose.privileges import CAPABILITIES, SIGNALS
+from containust.compose.quantities import LEAST_MEMORY, parse_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
