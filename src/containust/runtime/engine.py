@@ -240,6 +240,7 @@ class Engine:
                 old.become(CREATED)
                 old.wanted = RUNNING
                 old.error = None
+                old.restarts = 0  # `on-failure:N` counts from here
                 started.append(old)
         self._connect(state, started, stack.components, kept)
 
@@ -363,6 +364,7 @@ class Engine:
                 container.become(CREATED)
                 container.wanted = RUNNING
                 container.error = None
+                container.restarts = 0
             components = {c.name: spec.decode(c.name, c.spec) for c in containers}
             self._connect(state, containers, components, {})
         self._publish()

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from containust.core.cgroup import Cgroup
+    from containust.core.cgroup import Joinable
     from containust.runtime.network.attachment import Attachment
 
 SIGKILL = 9
@@ -55,6 +55,7 @@ class Launch:
         "death_signal",
         "dev_fd",
         "env",
+        "execute",
         "gid",
         "groups",
         "hostname",
@@ -82,6 +83,7 @@ class Launch:
     argv: list[bytes]
     paths: list[bytes]  # candidates for execve, in order
     env: dict[bytes, bytes]
+    execute: Callable[[bytes, list[bytes], dict[bytes, bytes]], object]  # os.execve, or one through the reaper
     workdir: bytes
     hostname: str
     uid: int
@@ -103,7 +105,7 @@ class Launch:
     attachments: list[Attachment]
     configure_network: Callable[[list[bytes]], None] | None
     network_messages: list[bytes]  # netlink requests that the child sends in its own network namespace
-    cgroup: Cgroup
+    cgroup: Joinable
     stdio: tuple[int, int, int]
     tty: bool
     sysctls: list[tuple[str, bytes]]
@@ -259,7 +261,7 @@ def finish(launch: Launch, channel: _socket.socket) -> None:
         failure = ENOENT
         for path in launch.paths:
             try:
-                os.execve(path, launch.argv, launch.env)
+                launch.execute(path, launch.argv, launch.env)
             except OSError as error:
                 if error.errno not in (ENOENT, ENOTDIR):
                     failure = error.errno or EACCES

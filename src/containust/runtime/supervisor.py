@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from containust.common.types import Component
+    from containust.common.types import Component, Healthcheck
     from containust.runtime.backend.protocol import ContainerBackend
     from containust.runtime.container import Handle, Job
     from containust.runtime.project import Project
@@ -32,6 +32,8 @@ BACKOFF_LAST = 30.0
 BACKOFF_RESET = 10.0
 PROBE_FIRST = 0.1
 FLUSH_PARTIAL = 0.1
+
+RECORD_AGAIN = 1.0
 
 HANDOVER = _signal.SIGUSR1
 
@@ -44,6 +46,7 @@ class Unit:
         "component",
         "container",
         "failures",
+        "first",
         "handle",
         "job",
         "probe",
@@ -60,6 +63,7 @@ class Unit:
         self.component = component
         self.job = job  # makes the order to start it, anew for each start
         self.handle: Handle | None = None
+        self.first = time.monotonic()  # when its supervision began
         self.since = 0.0  # monotonic time of the last start
         self.backoff = BACKOFF_FIRST
         self.failures = 0  # failed probes in a row
@@ -102,6 +106,7 @@ class Supervisor:
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._timers: list[Timer] = []
         self._changed: dict[str, Container] = {}
+        self._record_from = 0.0  # monotonic time before which recording is not tried again
         self._wake = -1
         # Called once, between the making of the first containers and the start of their programs: what can be done
         # while they build their roots.
@@ -133,7 +138,7 @@ class Supervisor:
 
     def run(self, until: Callable[[], bool]) -> None:
         """Serve events until ``until()`` or a hand-over."""
-        self._record()
+        self._record_if_possible()
         while not self.released and not until():
             timeout = -1.0
             if self._timers:
@@ -150,7 +155,7 @@ class Supervisor:
                     timer.callback()
             self._start_ready()
             if not until():
-                self._record()
+                self._record_if_possible()
 
     def _watch(self, fd: int, callback: Callable[[], None]) -> None:
         self._callbacks[fd] = callback
@@ -176,6 +181,19 @@ class Supervisor:
             return
         with Update(self.project) as state:
             self.merge(state)
+
+    def _record_if_possible(self) -> None:
+        """As :meth:`_record`, but a full disk or a state file that somebody has damaged is no reason to stop watching:
+        what happened is recorded as soon as that is possible."""
+        if not self._changed or time.monotonic() < self._record_from:
+            return
+        changed = dict(self._changed)
+        try:
+            self._record()
+        except ContainustError:
+            self._changed = {**changed, **self._changed}
+            self._record_from = time.monotonic() + RECORD_AGAIN
+            self._after(RECORD_AGAIN, lambda: None)
 
     def merge(self, state: State) -> None:
         """Put what changed into ``state``."""
@@ -238,11 +256,18 @@ class Supervisor:
                         self._dependency_failed(unit, name, "is unhealthy")
                     return False
             elif container.state == FAILED:
-                self._dependency_failed(unit, name, f"ended with {ending(container)}")
-                return False
+                if dependency.settled or self._out_of_patience(dependency):
+                    self._dependency_failed(unit, name, f"ended with {ending(container)}")
+                return False  # its restart policy has another try
             elif container.state != STOPPED:
                 return False
         return True
+
+    @staticmethod
+    def _out_of_patience(unit: Unit) -> bool:
+        """Whether a service that dies again and again has had the time that its health check gives it to come up."""
+        check = unit.component.healthcheck
+        return check is not None and time.monotonic() - unit.first >= patience(check)
 
     def _dependency_failed(self, unit: Unit, name: str, what: str) -> None:
         self.failed.setdefault(
@@ -398,7 +423,10 @@ class Supervisor:
     def _wanted(self, container: Container) -> str:
         from containust.runtime.state import load
 
-        recorded = load(self.project).containers.get(container.id)
+        try:
+            recorded = load(self.project).containers.get(container.id)
+        except ContainustError:  # the file cannot be read now: what was wanted last holds
+            return container.wanted
         return recorded.wanted if recorded else STOPPED
 
     def _restarts(self, unit: Unit) -> bool:
@@ -433,7 +461,9 @@ class Supervisor:
             errors = {container.id: error}
         if errors:
             container.become(FAILED)
-            container.error = {"code": "R004", "message": str(errors[container.id])}
+            failure = errors[container.id]
+            container.error = {"code": getattr(failure, "code", "R004"), "message": str(failure)}
+            container.finished = now()
             self._changed[container.id] = container
             if self._restarts(unit):
                 self._restart_later(unit)
@@ -453,7 +483,7 @@ class Supervisor:
 
     def let_go(self) -> None:
         """Give every container up untouched: another process supervises from now on."""
-        self._record()
+        self._record_if_possible()
         for unit in self.units.values():
             if unit.handle and unit.handle.capture:
                 unit.handle.capture.writer.close()
@@ -505,17 +535,18 @@ class Supervisor:
         unit.timers.clear()
         if unit.handle is None or check is None or unit.stopping:
             return
-        job = unit.job()
-        job.argv = [item if isinstance(item, str) else "" for item in check.command]
-        job.capture = False
+        from containust.compose.interpolation import render
+
         try:
-            unit.probe = self.backend.exec(unit.container, job)
-        except ContainustError:
+            job = unit.job()
+            job.argv = [render(item, job.lookup) for item in check.command]
+            job.capture = False
+            probe = unit.probe = self.backend.probe(unit.container, job)
+        except (ContainustError, OSError):
             self._probed(unit, False)
             return
-        probe = unit.probe
         self._watch(probe.pidfd, lambda: self._probe_ended(unit))
-        unit.timers.append(self._after(check.timeout, lambda: self.backend.stop(probe)))
+        unit.timers.append(self._after(check.timeout, lambda: self.backend.kill_probe(probe)))
 
     def _probe_ended(self, unit: Unit) -> None:
         self._cancel(unit.timers)
@@ -527,9 +558,7 @@ class Supervisor:
         assert probe is not None
         unit.probe = None
         self._forget(probe.pidfd)
-        status = self.backend.wait(probe)
-        os.close(probe.pidfd)
-        return status
+        return self.backend.end_probe(probe)
 
     def _probed(self, unit: Unit, success: bool) -> None:
         check = unit.component.healthcheck
@@ -545,8 +574,7 @@ class Supervisor:
             if unit.container.health == "starting":
                 # Probes come fast while starting, so that dependents need not wait; a slow start still has the time
                 # that `retries` probes at `interval` would have given it.
-                patience = check.start_period + check.retries * check.interval
-                if time.monotonic() - unit.since >= patience:
+                if time.monotonic() - unit.since >= patience(check):
                     unit.container.health = "unhealthy"
             else:
                 unit.failures += 1
@@ -559,6 +587,11 @@ class Supervisor:
             emit(self.project, str(unit.container.health), unit.name, id=unit.container.id)
             self._changed[unit.container.id] = unit.container
         unit.timers.append(self._after(wait, lambda: self._probe(unit)))
+
+
+def patience(check: Healthcheck) -> float:
+    """Seconds that a service may take to turn healthy."""
+    return check.start_period + check.retries * check.interval
 
 
 def ending(container: Container) -> str:

@@ -183,7 +183,9 @@ class Stack:
 def _exit_status(supervisor: Supervisor) -> int:
     for unit in supervisor.units.values():
         code = unit.container.exit_code
-        if code and not (unit.stopping and unit.container.signal) and unit.component.restart.policy == "never":
+        # `on-failure` ends here when its attempts are used up; the others only when they are asked to stop.
+        ends = unit.component.restart.policy in ("never", "on-failure")
+        if code and ends and not (unit.stopping and unit.container.signal):
             return code
     return 0
 

@@ -14,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    class Cgroup(Protocol):
-        """The group of one container."""
+    class Joinable(Protocol):
+        """A group that a new process can be started in."""
 
         path: str
         clone_fd: int
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """Close the descriptors that a new process joins by."""
+
+    class Cgroup(Joinable, Protocol):
+        """The group of one container."""
 
         def kill(self) -> None:
             """SIGKILL every process in the group; frozen groups are thawed first."""
@@ -186,3 +189,25 @@ def write_control(path: str, value: str) -> None:
         raise
     finally:
         os.close(fd)
+
+
+def remove_group(directory: str) -> bool:
+    """Remove a group with the groups below it; False while a process is in it. One that is gone counts as removed."""
+    import os
+    from errno import EBUSY, ENOENT
+
+    for last in (False, True):
+        try:
+            os.rmdir(directory)
+        except OSError as error:
+            if error.errno == ENOENT:
+                return True
+            if error.errno != EBUSY:
+                raise
+        else:
+            return True
+        if not last:
+            from containust.core.cgroup.below import remove_below
+
+            remove_below(directory)
+    return False

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
-from errno import EBUSY, EEXIST, ENOENT
+from errno import EEXIST, ENOENT
 
 from containust.common.errors import ContainustError
-from containust.core.cgroup import CPU_PERIOD, PARENT, Limits, Stats, read_keyed, read_number, read_text, write_control
+from containust.core.cgroup import (
+    CPU_PERIOD,
+    PARENT,
+    Limits,
+    Stats,
+    read_keyed,
+    read_number,
+    read_text,
+    remove_group,
+    write_control,
+)
 
 # Always joined: what `ps` shows and what bounds a fork bomb. Others only for a declared limit: each costs a directory.
 ALWAYS = ("pids", "memory", "cpuacct")
@@ -159,12 +169,7 @@ class V1Cgroup:
     def remove(self) -> bool:
         gone = True
         for controller in self.controllers:
-            try:
-                os.rmdir(f"{self.root}/{controller}/{self.path}")
-            except OSError as error:
-                gone = gone and error.errno == ENOENT
-                if error.errno not in (EBUSY, ENOENT):
-                    raise
+            gone = remove_group(f"{self.root}/{controller}/{self.path}") and gone
         return gone
 
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
-from errno import EBUSY, EEXIST, ENOENT
+from errno import EEXIST, ENOENT
 
 from containust.common.errors import ContainustError
-from containust.core.cgroup import CPU_PERIOD, Limits, Stats, read_keyed, read_number, read_text, write_control
+from containust.core.cgroup import (
+    CPU_PERIOD,
+    Limits,
+    Stats,
+    read_keyed,
+    read_number,
+    read_text,
+    remove_group,
+    write_control,
+)
 
 WANTED = ("cpu", "memory", "pids", "io")
 
@@ -129,14 +138,7 @@ class V2Cgroup:
         return read_keyed(f"{self.root}/{self.path}/memory.events").get("oom_kill", 0)
 
     def remove(self) -> bool:
-        try:
-            os.rmdir(f"{self.root}/{self.path}")
-        except OSError as error:
-            if error.errno == EBUSY:
-                return False
-            if error.errno != ENOENT:
-                raise
-        return True
+        return remove_group(f"{self.root}/{self.path}")
 
 
 def settings(limits: Limits) -> list[tuple[str, str]]:

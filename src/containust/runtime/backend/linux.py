@@ -46,18 +46,17 @@ class LinuxBackend(RunningContainers):
 
     def create(self, job: Job) -> Handle:
         container, component = job.container, job.component
-        if component.init:
-            raise ContainustError(
-                "R004",
-                f"{component.name}: `init = true` is not available in this version",
-                "remove it; a program that starts children should reap them itself",
-            )
         base = container.id_base or 0
         launch = Launch()
         launch.layer_fd = launch.writable_fd = launch.dev_fd = launch.landlock = -1
         launch.binds = []
         launch.name = component.name
         launch.death_signal = 0
+        launch.execute = os.execve
+        if component.init:
+            from containust.runtime.reaper import execute_below, open_reaper
+
+            launch.execute = execute_below(open_reaper())
         launch.id_base = container.id_base
         launch.hostname = component.hostname or component.name
         launch.network = "host" if "host" in component.networks else "own"

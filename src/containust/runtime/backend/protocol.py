@@ -42,6 +42,15 @@ class ContainerBackend(Protocol):
     def exec(self, container: Container, job: Job) -> Handle:
         """Start another program in a running container."""
 
+    def probe(self, container: Container, job: Job) -> Handle:
+        """Begin to start a health probe; its handle's pidfd tells its end. Does not wait for the program."""
+
+    def kill_probe(self, probe: Handle) -> None:
+        """Kill a probe and all that it has started."""
+
+    def end_probe(self, probe: Handle) -> int | None:
+        """The wait status of a probe that has ended; what it left running is killed."""
+
     def remove(self, container: Container) -> None:
         """Remove what an ended container leaves on the host: its group, its run-time files."""
 

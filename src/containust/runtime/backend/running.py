@@ -93,6 +93,31 @@ class RunningContainers:
             return None
 
     def exec(self, container: Container, job: Job) -> Handle:
+        handle = self.enter(container, job, self.groups.find(self.group_path(container)))
+        assert handle.child is not None
+        if job.tty:
+            handle.terminal = handle.child.receive_terminal()
+        handle.child.wait_exec()
+        handle.child = None
+        return handle
+
+    def probe(self, container: Container, job: Job) -> Handle:
+        from containust.runtime import probe
+
+        return probe.start(self, container, job)
+
+    def kill_probe(self, probe: Handle) -> None:
+        from containust.runtime import probe as probes
+
+        probes.kill(self, probe)
+
+    def end_probe(self, probe: Handle) -> int | None:
+        from containust.runtime import probe as probes
+
+        return probes.end(self, probe)
+
+    def enter(self, container: Container, job: Job, group: cgroup.Joinable) -> Handle:
+        """Begin to start ``job``'s program in the container and in ``group``. Raises ContainustError R007, R008."""
         from containust.runtime.container import Handle
         from containust.runtime.join import join
         from containust.runtime.launch import Launch
@@ -103,12 +128,12 @@ class RunningContainers:
         launch.binds = []
         launch.name = container.name
         launch.death_signal = 9
+        launch.execute = os.execve
         launch.hostname = job.component.hostname or container.name
         launch.id_base = container.id_base
         launch.network = "host" if "host" in job.component.networks else "own"
         launch.tty = job.tty
         launch.stdio = job.stdio
-        group = self.groups.find(self.group_path(container))
         launch.cgroup = group
         try:
             launch.layer_fd = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -124,10 +149,6 @@ class RunningContainers:
             os.close(adopted)
         handle = Handle(container, child.pid, child.pidfd)
         handle.child = child
-        if launch.tty:
-            handle.terminal = child.receive_terminal()
-        child.wait_exec()
-        handle.child = None
         return handle
 
     def adopt_process(self, container: Container) -> int:

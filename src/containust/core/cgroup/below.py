@@ -1,0 +1,86 @@
+"""A group below a container's own: what runs in it can be killed without the rest of the container."""
+
+from __future__ import annotations
+
+import os
+
+from containust.core.cgroup import read_text, write_control
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from containust.core.cgroup import Cgroup
+
+
+class Below:
+    """The group ``name`` below ``group``, made when it is missing.
+
+    On v1 in the first of the container's hierarchies only: one is enough to find its processes. ``join_fds`` and
+    ``clone_fd`` are those of :class:`containust.core.cgroup.Cgroup`, once :meth:`open_join` was called.
+    """
+
+    def __init__(self, group: Cgroup, name: str) -> None:
+        self._group = group
+        self.path = f"{group.path}/{name}"
+        self.clone_fd = -1
+        self.join_fds: list[int] = []
+        controllers: list[str] | None = getattr(group, "controllers", None)
+        self._v1 = controllers is not None
+        root = getattr(group, "root", "")
+        self.directory = f"{root}/{controllers[0]}/{self.path}" if controllers else f"{root}/{self.path}"
+
+    def open_join(self) -> None:
+        """Make the group and open the descriptors by which a new process joins it."""
+        try:
+            os.mkdir(self.directory)
+        except FileExistsError:
+            pass
+        if not self._v1:
+            self.clone_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return
+        self._group.open_join()
+        os.close(self._group.join_fds[0])
+        self._group.join_fds[0] = os.open(f"{self.directory}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+        self.join_fds = self._group.join_fds
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        if self.clone_fd >= 0:
+            os.close(self.clone_fd)
+            self.clone_fd = -1
+        self._group.close()
+        self.join_fds = []
+
+    def kill(self) -> None:
+        """SIGKILL all that is in the group, also what forks meanwhile. Does not wait for their ends."""
+        if not self._v1:
+            try:
+                write_control(f"{self.directory}/cgroup.kill", "1")
+            except FileNotFoundError:
+                pass
+            else:
+                return
+        killed: set[str] = set()
+        for _ in range(100):
+            found = set((read_text(f"{self.directory}/cgroup.procs") or "").split()) - killed
+            if not found:
+                return
+            for pid in found:
+                try:
+                    os.kill(int(pid), 9)
+                except ProcessLookupError:
+                    pass
+            killed |= found
+
+
+def remove_below(directory: str) -> None:
+    """Remove the empty groups directly below ``directory``; the kernel removes none that has others in it."""
+    try:
+        entries = list(os.scandir(directory))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            try:
+                os.rmdir(entry.path)
+            except OSError:
+                pass

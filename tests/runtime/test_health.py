@@ -1,0 +1,166 @@
+"""Health probes, restarts and the reaper, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+from harness import Ctst, eventually, pids, project_id, read
+
+ONE = 'COMPONENT {name} {{\n image = "host:///bin/busybox"\n command = ["sh", "-c", "{script}"]\n {more}\n}}\n'
+
+
+def component(name: str, script: str, more: str = "") -> str:
+    return ONE.format(name=name, script=script, more=more)
+
+
+def check(script: str, **settings: str) -> str:
+    given = "".join(f", {key} = {value}" for key, value in settings.items())
+    return f'healthcheck = {{ command = ["sh", "-c", "{script}"]{given} }}'
+
+
+def processes(ctst: Ctst) -> dict[int, str]:
+    """Every process in the project's groups, by pid, zombies too; how each looks in /proc/PID/stat."""
+    own = f"containust/{project_id(os.path.realpath(ctst.directory / '.containust'))}/"
+    found = {pid: read(f"/proc/{pid}/stat") for pid in pids() if own in read(f"/proc/{pid}/cgroup")}
+    return {pid: stat for pid, stat in found.items() if stat}
+
+
+def zombies(ctst: Ctst) -> list[str]:
+    return [stat for stat in processes(ctst).values() if stat.rpartition(")")[2].split()[0] == "Z"]
+
+
+def test_a_probe_that_takes_too_long_dies_with_all_that_it_started(ctst: Ctst) -> None:
+    script = "echo >> /tmp/n; (setsid sh -c 'sleep 777 & sleep 777' &); sleep 777"
+    ctst.write(component("a", "sleep 1000", check(script, interval='"100ms"', timeout='"100ms"', retries="2")))
+    ctst.ok("run", "-d")
+    eventually(lambda: ctst.rows()["a"]["health"] == "unhealthy")
+    count = int(ctst.ok("exec", "a", "--", "sh", "-c", "wc -l < /tmp/n"))
+    assert count >= 2
+    # Never more than those of the probe that runs now: three sleeps and two shells.
+    assert sum("sleep 777" in read(f"/proc/{pid}/cmdline").replace("\0", " ") for pid in processes(ctst)) <= 5
+    ctst.ok("stop", "--force")
+    ctst.assert_clean()
+
+
+def test_a_probe_leaves_nothing_behind_when_it_succeeds(ctst: Ctst) -> None:
+    script = "setsid sleep 778 & echo >> /tmp/n"
+    ctst.write(component("a", "sleep 1000", "init = true\n" + check(script, interval='"50ms"')))
+    ctst.ok("run", "-d")
+    eventually(lambda: int(ctst.ok("exec", "a", "--", "sh", "-c", "wc -l < /tmp/n")) >= 5)
+    left = [pid for pid in processes(ctst) if "778" in read(f"/proc/{pid}/cmdline")]
+    assert len(left) <= 1, left
+    ctst.ok("stop", "--force")
+    ctst.assert_clean()
+
+
+def test_a_probe_that_hangs_does_not_hold_up_the_supervisor(ctst: Ctst) -> None:
+    ctst.write(
+        component("a", "sleep 1000", check("sleep 1000", timeout='"60s"'))
+        + component("b", "sleep 0.1; exit 1", 'restart = "always"')
+    )
+    process = ctst.popen("run")
+    eventually(lambda: ctst.rows().get("b", {}).get("restarts", 0) >= 2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    ctst.assert_clean()
+
+
+def test_a_reaper_is_pid_1_where_it_is_asked_for(ctst: Ctst) -> None:
+    script = "for i in 1 2 3 4 5; do (sleep 0.05 &); done; sleep 0.2; echo ready; sleep 1000"
+    ctst.write(
+        component("with", script, "init = true\n" + check("(sleep 0.01 &); true", interval='"50ms"'))
+        + component("shell", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done", "init = true")
+    )
+    ctst.ok("run", "-d")
+    eventually(lambda: ctst.ok("logs", "with", "shell").count("ready") == 2)
+    for _ in range(5):
+        ctst.ok("exec", "with", "--", "sh", "-c", "(sleep 0.02 &); true")
+    listing = ctst.ok("exec", "with", "--", "ps", "-o", "pid,args").splitlines()
+    assert [line.split()[2] for line in listing if line.split()[0] == "1"] == ["init"], listing
+    eventually(lambda: zombies(ctst) == [])
+    rows = ctst.rows()
+    assert all("memfd:init" in os.readlink(f"/proc/{row['pid']}/exe") for row in rows.values())
+    ctst.ok("stop")  # the signal is passed on: nothing waits for the end of stop_timeout
+    assert ctst.rows()["shell"]["exit_code"] == 7
+    assert ctst.rows()["with"]["exit_code"] == 128 + signal.SIGTERM
+    ctst.assert_clean()
+
+
+def test_what_the_reaper_cannot_start_is_told_as_without_it(ctst: Ctst) -> None:
+    for program, status in (("nonono", 127), ("/etc/hostname", 126)):
+        ctst.write(f'COMPONENT a {{\n image = "host:///bin/busybox"\n init = true\n command = ["{program}"]\n}}\n')
+        done = ctst("run")
+        assert done.status == status and "error[R004]" in done.err, done
+        ctst.assert_clean()
+
+
+def test_dependents_start_at_the_moment_of_health_and_no_sooner(ctst: Ctst) -> None:
+    """By the events' own times; 150 ms is the promise, a loaded test machine gets ten times that."""
+    ctst.write(
+        component("db", "sleep 0.4; touch /tmp/up; sleep 1000", check("test -e /tmp/up"))
+        + component("web", "sleep 1000")
+        + "CONNECT web -> db\n"
+    )
+    ctst.ok("run", "-d")
+    events = {(e["event"], e["container"]): e["time"] for e in json.loads(ctst.ok("events", "--json"))["events"]}
+    healthy, started = events["healthy", "db"], events["started", "web"]
+    assert healthy < started
+    assert nanoseconds(started) - nanoseconds(healthy) < 1_500_000_000
+    ctst.ok("stop", "--force")
+
+
+def nanoseconds(stamp: str) -> int:
+    seconds, _, fraction = stamp.rstrip("Z").partition(".")
+    return int(time.mktime(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S"))) * 10**9 + int(fraction.ljust(9, "0"))
+
+
+def test_a_dependency_that_is_started_again_is_waited_for(ctst: Ctst) -> None:
+    script = "echo >> /data/n; test $(wc -l < /data/n) -ge 3 || exit 1; touch /tmp/up; sleep 1000"
+    more = 'restart = "on-failure:5"\n volume = "data:/data"\n'
+    ctst.write(
+        component("db", script, more + check("test -e /tmp/up"))
+        + component("web", "sleep 1000")
+        + "CONNECT web -> db\n"
+    )
+    ctst.ok("run", "-d")
+    assert ctst.rows()["db"]["restarts"] == 2
+    assert {row["state"] for row in ctst.rows().values()} == {"running"}
+    ctst.ok("rm", "--force", "--volumes")
+    ctst.write(
+        component("db", "exit 4", 'restart = "on-failure:2"\n' + check("true"))
+        + component("web", "sleep 1000")
+        + "CONNECT web -> db\n"
+    )
+    done = ctst("run", "-d")
+    assert done.status == 1 and "error[R015]" in done.err and "exit status 4" in done.err, done
+    assert ctst.rows() == {}
+    ctst.assert_clean()
+
+
+def test_a_limit_of_restarts_counts_from_the_last_start_by_hand(ctst: Ctst) -> None:
+    ctst.write(component("a", "exit 3", 'restart = "on-failure:1"'))
+    assert ctst("run").status == 3
+    ctst.ok("start")
+    eventually(lambda: ctst.rows()["a"]["state"] == "failed" and len(ctst.events("restarted")) == 2)
+    ctst.assert_clean()
+
+
+def test_how_a_container_ended_is_told_as_it_was(ctst: Ctst) -> None:
+    ctst.write(
+        component("code", "exit 9")
+        + component("signal", "sleep 1000")
+        + component("memory", "sh -c 'exec tail /dev/zero'; sleep 0.1; exit 1", 'memory = "16MiB"')
+    )
+    ctst.ok("run", "-d")
+    eventually(lambda: ctst.rows()["memory"]["state"] == "failed" and ctst.rows()["code"]["state"] == "failed")
+    os.kill(ctst.rows()["signal"]["pid"], signal.SIGKILL)
+    eventually(lambda: ctst.rows()["signal"]["state"] == "failed")
+    rows = ctst.rows()
+    assert (rows["code"]["exit_code"], rows["code"]["signal"], rows["code"]["oom_killed"]) == (9, None, False)
+    assert (rows["signal"]["exit_code"], rows["signal"]["signal"]) == (137, 9)
+    assert rows["memory"]["oom_killed"] is True
+    assert ("oom", "memory") in ctst.events("oom")
+    ctst.assert_clean()
