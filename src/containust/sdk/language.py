@@ -94,14 +94,21 @@ def graph(stack: Stack, form: str) -> str:
 
 
 def convert_compose(
-    paths: Sequence[str], *, environ: Mapping[str, str] | None = None, profiles: Sequence[str] = ()
+    paths: Sequence[str],
+    *,
+    environ: Mapping[str, str] | None = None,
+    profiles: Sequence[str] = (),
+    directory: str | None = None,
 ) -> Conversion:
-    """Compose files, later ones overriding, as ``.ctst`` text with a warning for what has no counterpart."""
+    """Compose files, later ones overriding, as ``.ctst`` text with a warning for what has no counterpart.
+
+    ``directory`` is where the text will be a file, by default next to the first of ``paths``.
+    """
     import os
 
     from containust.compose.convert import convert
 
-    return convert(paths, os.environ if environ is None else environ, profiles)
+    return convert(paths, os.environ if environ is None else environ, profiles, directory)
 
 
 def find_secret(name: str, project_dir: str, environ: Mapping[str, str]) -> str:

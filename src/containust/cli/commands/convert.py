@@ -33,7 +33,9 @@ def run(arguments: list[str], context: Any) -> int:
     parser.add_argument(
         "-f", "--file", action="append", dest="files", default=[], metavar="FILE", help="may be repeated"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="paths in it become relative to its directory; default: standard output"
+    )
     parser.add_argument(
         "--profile", action="append", default=[], metavar="NAME", help="include services of this profile"
     )
@@ -43,13 +45,17 @@ def run(arguments: list[str], context: Any) -> int:
         names = [name for name in NAMES if os.path.exists(within(context.directory, name))][:1]
         if not names:
             raise ContainustError("S004", "there is no Compose file here", f"name it, or use one of {', '.join(NAMES)}")
-    result = language.convert_compose([within(context.directory, name) for name in names], profiles=options.profile)
+    path = within(context.directory, options.output) if options.output else ""
+    result = language.convert_compose(
+        [within(context.directory, name) for name in names],
+        profiles=options.profile,
+        directory=os.path.dirname(path) or "." if path else None,
+    )
     for warning in result.warnings:
         context.err(f"warning: {warning}\n")
     if not options.output:
         context.out(result.text.removesuffix("\n") + "\n")
         return 0
-    path = within(context.directory, options.output)
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(result.text)

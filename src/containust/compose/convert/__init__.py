@@ -22,13 +22,18 @@ class Conversion:
         self.warnings = warnings
 
 
-def convert(paths: Sequence[str], environ: Mapping[str, str], profiles: Sequence[str] = ()) -> Conversion:
-    """The Compose files at ``paths``, later ones overriding, for a ``.ctst`` file in the directory of the
-    first.
+def convert(
+    paths: Sequence[str],
+    environ: Mapping[str, str],
+    profiles: Sequence[str] = (),
+    directory: str | None = None,
+) -> Conversion:
+    """The Compose files at ``paths``, later ones overriding, for a ``.ctst`` file in ``directory``, by default that
+    of the first.
 
     ``environ`` decides what Compose variables must be fixed as, where the language cannot keep them;
     ``profiles`` are the active ones. Raises ContainustError for what is no Compose file.
     """
     from containust.compose.convert.writer import Writer
 
-    return Writer(list(paths), environ, list(profiles)).conversion()
+    return Writer(list(paths), environ, list(profiles), directory).conversion()

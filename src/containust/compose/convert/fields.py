@@ -124,7 +124,7 @@ class Service:
                 self.writer.warn(self.item, f"{self.name} has no image")
             return
         parts = self.writer.parts(item)
-        text = resolve(parts, self.writer.lookup)
+        text = resolve(parts, self.writer.lookup(item))
         try:
             reference = str(parse_reference("oci://" + full_name(text)))
         except ContainustError as error:
@@ -136,7 +136,7 @@ class Service:
         if tag_kept:
             # Only the tag varies: everything before it is fixed, so the variables can stay.
             fixed = full_name(head + "x").removesuffix("x")
-            self.add("image", self.writer.literal([f"oci://{fixed}", *parts[1:]]))
+            self.add("image", self.writer.literal([f"oci://{fixed}", *parts[1:]], item))
             return
         if any(isinstance(part, Variable) for part in parts):
             self.writer.warn(item, f"the variables of {item.value!r} were fixed: {text!r}")
@@ -171,8 +171,8 @@ class Service:
             for key, value in values.items() if isinstance(values, dict) else ():
                 key = self.writer.fixed(value.new(key)) if "$" in key else key
                 if value.value is None:
-                    if key in self.writer.lookup:
-                        literal = self.writer.literal([Variable(key, "", False)])
+                    if key in self.writer.lookup(value):
+                        literal = self.writer.literal([Variable(key, "", False)], value)
                     else:
                         self.lost(
                             f"environment.{key}",
@@ -205,13 +205,13 @@ class Service:
             self.add("env_file", names[0] if len(names) == 1 else f"[{', '.join(names)}]")
 
     def relative(self, path: str, item: Item) -> str:
-        """A host path for the file next to the first Compose file, as a string's inside."""
+        """A host path as the file that is written will see it, as a string's inside."""
         from containust.compose.convert.writer import escaped
 
         if path == "~" or path.startswith("~/"):
-            path = self.writer.lookup.get("HOME", "/root") + path[1:]
+            path = self.writer.lookup(item).get("HOME", "/root") + path[1:]
         if not os.path.isabs(path):
-            path = os.path.relpath(os.path.join(item.base, path), self.writer.project.directory)
+            path = os.path.relpath(os.path.join(item.base, path), self.writer.directory)
             if not path.startswith("../") and path != "..":
                 path = "./" if path == "." else f"./{path}"
         return escaped(path)

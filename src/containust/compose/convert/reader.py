@@ -282,11 +282,11 @@ def resolve(parts: Iterable[str | Variable], lookup: Mapping[str, str]) -> str:
 
 def merge(under: Item, over: Item, path: tuple[str, ...] = ()) -> Item:
     """``over`` on ``under``, by the merge rules of Compose. ``path`` is where in a service they are."""
-    if over.tag == "!reset":
-        return over.new(None)
-    if over.tag == "!override" or over.value is None:
-        return over if over.value is not None or over.tag else under
+    if over.tag:
+        return over
     name = path[-1] if path else ""
+    if over.value is None:
+        return over if path[-2:-1] == ("environment",) else under
     if name in PAIRS or name in ("depends_on", "networks"):
         under, over = keyed(under, name), keyed(over, name)
     if isinstance(under.value, dict) and isinstance(over.value, dict):
@@ -294,7 +294,7 @@ def merge(under: Item, over: Item, path: tuple[str, ...] = ()) -> Item:
             result = dict(under.value)
             for key, item in over.value.items():
                 result[key] = merge(result[key], item, (*path, key)) if key in result else item
-            return over.new({key: item for key, item in result.items() if item.tag != "!reset"})
+            return over.new(result)
         return over
     if isinstance(under.value, list) or isinstance(over.value, list):
         first, second = as_list(under), as_list(over)
@@ -305,6 +305,21 @@ def merge(under: Item, over: Item, path: tuple[str, ...] = ()) -> Item:
             seen = [item.plain() for item in first]
             return over.new(first + [item for item in second if item.plain() not in seen])
     return over
+
+
+def without_reset(item: Item, done: dict[int, Item]) -> Item:
+    """``item`` without what ``!reset`` takes away; ``done`` has by id() what aliases share."""
+    known = done.get(id(item))
+    if known is not None:
+        return known
+    result = item
+    if isinstance(item.value, dict):
+        kept = {key: without_reset(one, done) for key, one in item.value.items() if one.tag != "!reset"}
+        result = item.new(kept)
+    elif isinstance(item.value, list):
+        result = item.new([without_reset(one, done) for one in item.value if one.tag != "!reset"])
+    done[id(item)] = result
+    return result
 
 
 def as_list(item: Item) -> list[Item]:
@@ -339,53 +354,91 @@ def keyed(item: Item, name: str) -> Item:
     return item.new(result)
 
 
+class Scope:
+    """What variables mean in one file: ``defaults`` come from env files, ``lookup`` has the environment over them."""
+
+    __slots__ = ("defaults", "lookup")
+
+    def __init__(self, files: Iterable[str], outer: Mapping[str, str]) -> None:
+        from containust.compose.dotenv import read_dotenv
+
+        self.defaults: dict[str, str] = {}
+        for path in files:
+            for message in read_dotenv(path, self.defaults)[:1]:
+                raise ContainustError("E006", message, "mend the file")
+        self.lookup = {**self.defaults, **outer}
+
+
+def beside(directory: str) -> list[str]:
+    """The ``.env`` file of a directory, if it has one."""
+    path = os.path.join(directory, ".env")
+    return [path] if os.path.exists(path) else []
+
+
 class Project:
     """The services and other sections of some Compose files, merged."""
 
     def __init__(self, paths: list[str], environ: Mapping[str, str], wrong: Callable[[Item, str], object]) -> None:
         self.wrong = wrong
-        self.files: dict[str, Item] = {}
+        self.paths = paths
         self.directory = os.path.dirname(os.path.abspath(paths[0]))
-        self.lookup = {**self.dotenv(), **environ}
+        self.top = Scope(beside(self.directory), environ)
+        self.scopes: dict[str, Scope] = {}  # by the path of the file
         merged: Item | None = None
         for path in paths:
-            tree = self.load(path, self.directory, ())
+            tree = self.load(path, self.directory, (), self.top)
             merged = tree if merged is None else merge(merged, tree)
         assert merged is not None
-        self.root = merged
+        self.root = without_reset(merged, {})
 
-    def dotenv(self) -> dict[str, str]:
-        """The ``.env`` file next to the first Compose file: defaults of its variables."""
-        from containust.compose.dotenv import read_dotenv
+    def scope(self, item: Item) -> Scope:
+        """What variables in ``item`` mean."""
+        return self.scopes.get(item.file, self.top)
 
-        variables: dict[str, str] = {}
-        path = os.path.join(self.directory, ".env")
-        if os.path.exists(path):
-            for message in read_dotenv(path, variables)[:1]:
-                raise ContainustError("E006", message, "mend the file")
-        self.defaults = variables
-        return variables
-
-    def load(self, path: str, base: str, chain: tuple[str, ...]) -> Item:
+    def load(self, path: str, base: str, chain: tuple[str, ...], scope: Scope) -> Item:
         """One file with what it includes and extends."""
         key = os.path.realpath(path)
         if key in chain:
             raise ContainustError("E008", f"includes go in a circle: {' -> '.join([*chain, key])}")
+        self.scopes[path] = scope
         tree = load_yaml(path, base)
         services = tree.value.get("services")
         if services is not None and isinstance(services.value, dict):
             resolved = {name: self.extended(path, base, services.value, name, ()) for name in services.value}
             tree.value["services"] = services.new(resolved)
         includes = tree.value.pop("include", None)
+        included: Item | None = None
         for entry in as_list(includes) if includes else []:
-            named = entry.value.get("path") if isinstance(entry.value, dict) else entry
-            for one in as_list(named) if named else []:
-                inner = os.path.join(base, self.text(one))
-                tree = merge(self.load(inner, os.path.dirname(inner), (*chain, key)), tree)
-        return tree
+            one = self.included(entry, base, (*chain, key), scope)
+            included = one if included is None or one is None else merge(included, one)
+        return tree if included is None else merge(included, tree)
+
+    def included(self, entry: Item, base: str, chain: tuple[str, ...], scope: Scope) -> Item | None:
+        """One entry of ``include``: its files, the later over the earlier, with variables of their own."""
+        options = entry.value if isinstance(entry.value, dict) else {"path": entry}
+        for name in options:
+            if name not in ("path", "project_directory", "env_file"):
+                self.wrong(options[name], f"include.{name}: no counterpart")
+        paths = [os.path.join(base, self.text(one)) for one in as_list(options["path"])] if "path" in options else []
+        if not paths:
+            raise ContainustError("E006", f"{entry.file}, line {entry.line}: include without a path")
+        directory = os.path.dirname(paths[0])
+        if "project_directory" in options:
+            directory = os.path.join(base, self.text(options["project_directory"]))
+        files = beside(directory)
+        if "env_file" in options:
+            files = [os.path.join(base, self.text(one)) for one in as_list(options["env_file"])]
+        inner = Scope(files, scope.lookup)
+        inner.defaults = {**inner.defaults, **scope.defaults}
+        merged: Item | None = None
+        for path in paths:
+            tree = self.load(path, directory, chain, inner)
+            merged = tree if merged is None else merge(merged, tree)
+        return merged
 
     def text(self, item: Item) -> str:
-        return resolve(split(str(item.value), lambda why: self.wrong(item, why), self.lookup), self.lookup)
+        lookup = self.scope(item).lookup
+        return resolve(split(str(item.value), lambda why: self.wrong(item, why), lookup), lookup)
 
     def extended(
         self, path: str, base: str, services: dict[str, Item], name: str, chain: tuple[tuple[str, str], ...]
@@ -409,6 +462,7 @@ class Project:
         else:
             other_path = os.path.join(base, self.text(file))
             other_base = os.path.dirname(other_path)
+            self.scopes.setdefault(other_path, self.scopes.get(path, self.top))
             tree = load_yaml(other_path, other_base)
             section = tree.value.get("services")
             others = section.value if section is not None and isinstance(section.value, dict) else {}

@@ -24,10 +24,13 @@ NETWORK_DEFAULT = "default"
 class Writer:
     """Collects warnings and lines; one :class:`containust.compose.convert.fields.Service` a service."""
 
-    def __init__(self, paths: list[str], environ: Mapping[str, str], profiles: list[str]) -> None:
+    def __init__(
+        self, paths: list[str], environ: Mapping[str, str], profiles: list[str], directory: str | None = None
+    ) -> None:
         self.warnings: list[str] = []
         self.project = Project(paths, environ, self.warn)
-        self.lookup = self.project.lookup
+        # Where relative paths of the result start from.
+        self.directory = self.project.directory if directory is None else os.path.abspath(directory)
         self.environ = environ
         self.profiles = set(profiles) | set(filter(None, environ.get("COMPOSE_PROFILES", "").split(",")))
         self.names: dict[str, str] = {}
@@ -41,25 +44,31 @@ class Writer:
     # Strings
 
     def parts(self, item: Item) -> list[str | Variable]:
-        return split(as_text(item.value), lambda why: self.warn(item, why), self.lookup)
+        return split(as_text(item.value), lambda why: self.warn(item, why), self.lookup(item))
+
+    def lookup(self, item: Item) -> dict[str, str]:
+        """The variables that the file of ``item`` sees."""
+        return self.project.scope(item).lookup
 
     def plain(self, item: Item | None) -> str:
         """The text that Compose would see, every variable filled in."""
-        return "" if item is None else resolve(self.parts(item), self.lookup)
+        return "" if item is None else resolve(self.parts(item), self.lookup(item))
 
     def fixed(self, item: Item) -> str:
         """The same where the language needs to know; a variable in it is a warning."""
         parts = self.parts(item)
-        text = resolve(parts, self.lookup)
+        text = resolve(parts, self.lookup(item))
         if any(isinstance(part, Variable) for part in parts):
             self.warn(item, f"the variables of {item.value!r} were fixed: {text!r}")
         return text
 
     def quoted(self, item: Item) -> str:
         """A string literal that keeps the variables."""
-        return self.literal(self.parts(item))
+        return self.literal(self.parts(item), item)
 
-    def literal(self, parts: list[str | Variable]) -> str:
+    def literal(self, parts: list[str | Variable], item: Item) -> str:
+        """A string literal of ``parts``, whose variables ``item`` has."""
+        defaults = self.project.scope(item).defaults
         body = ""
         for i, part in enumerate(parts):
             if isinstance(part, str):
@@ -68,7 +77,7 @@ class Writer:
                     text = text[:-1] + "\\u{24}"
                 body += text
             else:
-                default = part.default or self.project.defaults.get(part.name, "")
+                default = defaults.get(part.name) or part.default
                 behind = "" if part.wanted and not default else f":-{escaped_default(default)}"
                 body += f"${{env.{part.name}{behind}}}"
         return f'"{body}"'
@@ -102,7 +111,7 @@ class Writer:
         return Conversion(text, self.warnings)
 
     def sources(self) -> list[str]:
-        return [self.project.root.file]
+        return self.project.paths
 
     def component_name(self, name: str, item: Item) -> str:
         """A name of the language for a service; another one only where it has to be."""
