@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from containust.runtime.attacks import inside
+from containust.runtime.attacks import RUN, facts, inside
 from containust.runtime.attacks.inside import main as program_inside
 from containust.runtime.attacks.inside.frame import ATTACKS
 from containust.sdk import attacks
@@ -57,7 +57,7 @@ def test_an_attack_that_gets_through_is_seen(ctst: Ctst) -> None:
         f'''
         COMPONENT open {{
             image = "{PYTHON}"
-            command = {json.dumps(["/usr/bin/python3", "-ISc", attacks.RUN.format(report="/attack/open.json")])}
+            command = {json.dumps(["/usr/bin/python3", "-ISc", RUN.format(report="/attack/open.json")])}
             volumes = ["{volume}:/attack"]
             seccomp = "unconfined"
             capabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_RAW"]
@@ -77,7 +77,7 @@ def test_an_attack_that_gets_through_is_seen(ctst: Ctst) -> None:
         port = int(server.stdout.readline())
         network = os.readlink(f"/proc/{server.pid}/ns/net")
         namespaces = {"net": network, "user": "another"}
-        attacks.write_facts(str(volume), {"port": port, "socket": "", "namespaces": namespaces})
+        facts.write(str(volume), attacks.PIDS, {"port": port, "socket": "", "namespaces": namespaces})
         ctst.ok("run", "-d", "containust.ctst")
         report = volume / "open.json"
         eventually(report.exists)

@@ -11,9 +11,7 @@ import os
 import sys
 
 from containust.common.types import Record
-from containust.core import capability
-from containust.core.seccomp_numbers import NUMBERS
-from containust.core.syscalls import MACHINE
+from containust.runtime.attacks import RUN, facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 PIDS = 200
 CANARY = "CONTAINUST_ATTACK_CANARY"
 PLACES = ("program", "probe", "exec", "user", "writable")
-RUN = "import sys; sys.path.insert(0, '/attack'); from inside.main import main; main('/attack/facts.json', {report!r})"
 STACK = """\
 COMPONENT program {{
     image = {image}
@@ -80,7 +77,7 @@ def attack(parent: str | None = None) -> list[Outcome]:
         name = f"containust-attack-{os.getpid()}"
         abstract.bind(f"\0{name}")
         abstract.listen()
-        volume = _files(directory, {"port": loopback.getsockname()[1], "socket": name})
+        volume = facts.prepare(directory, PIDS, {"port": loopback.getsockname()[1], "socket": name})
         return _gather(_run(directory, volume))
     finally:
         if known is None:
@@ -88,49 +85,6 @@ def attack(parent: str | None = None) -> list[Outcome]:
         loopback.close()
         abstract.close()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _files(directory: str, facts: dict[str, Any]) -> str:
-    """The directory that the containers see as ``/attack``: the program, and what it may know of the host."""
-    import shutil
-
-    from containust.runtime.attacks import inside
-
-    volume = f"{directory}/attack"
-    os.mkdir(volume)
-    os.chmod(volume, 0o777)  # another user of a container writes there; above it, the directory is closed
-    shutil.copytree(os.path.dirname(inside.__file__), f"{volume}/inside", ignore=lambda *_: ["__pycache__"])
-    write_facts(volume, facts)
-    return volume
-
-
-def write_facts(volume: str, facts: dict[str, Any]) -> None:
-    """``facts.json`` in ``volume``: ``facts`` (the port of a listener on 127.0.0.1, the name of an abstract socket) and
-    what is read from the calling process, which stands for the host."""
-    from containust.sdk.documents import to_json
-
-    with open("/proc/self/cmdline", "rb") as file:
-        cmdline = file.read().decode(errors="replace")
-    default = capability.DEFAULT_MASK
-    sets = {"CapInh": 0, "CapPrm": default, "CapEff": default, "CapBnd": default, "CapAmb": 0}
-    known = {
-        "calls": NUMBERS[MACHINE],
-        "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in _namespaces()},
-        "pid": os.getpid(),
-        "cmdline": cmdline,
-        "pids": PIDS,
-        "file": volume,
-        "environment": sorted({*os.environ} - {"PATH", "HOME", "TERM", "LANG", "HOSTNAME", "USER"}),
-        "capabilities": {**sets, **{f"user {name}": default * (name == "CapBnd") for name in sets}},
-    }
-    with open(f"{volume}/facts.json", "w", encoding="utf-8") as file:
-        file.write(to_json(known | facts))
-
-
-def _namespaces() -> tuple[str, ...]:
-    from containust.runtime.confinement import NAMESPACES
-
-    return NAMESPACES
 
 
 def _run(directory: str, volume: str) -> dict[str, list[dict[str, str]]]:

@@ -93,7 +93,7 @@ def release_agent() -> str:
 def parent_cgroups() -> str:
     for line in read("/proc/self/cgroup").decode().splitlines():
         controllers, path = line.split(":", 2)[1:]
-        if {"pids", "memory", "cpuacct"} & set(controllers.split(",")) and path != "/":
+        if {"pids", "memory", "cpuacct"} & set(controllers.split(",")) and ("/.." in path or "containust" in path):
             return f"the path outside shows: {line}"
     return first(*(f"{m[4]} starts at {m[3]}" for m in mountinfo() if "cgroup" in m[-3:] and m[3].startswith("/..")))
 
