@@ -1,4 +1,4 @@
-"""A root file system of programs and exactly what they need, collected from a host.
+"""A root file system of programs and exactly what they need, collected from a host or from a larger root.
 
 Everything keeps its path. A symbolic link on the way to a file is kept as a link (``/bin`` of a merged
 ``/usr``, a
@@ -14,6 +14,7 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from containust.image.libraries import LD_SO_CACHE, Libraries, Loaded
 from containust.image.pack import Packer, unreadable
+from containust.image.rooted import Root
 from containust.image.store import missing
 
 TYPE_CHECKING = False
@@ -22,67 +23,63 @@ if TYPE_CHECKING:
 
 # Loaded by glibc itself while a program runs, so that no header names them.
 GLIBC_LOADS = ("libnss_files.so.2", "libnss_dns.so.2", "libgcc_s.so.1")
-SYMLINKS_MAX = 40
 STATIC_IDS = 100  # accounts below are the distribution's own, the same on each of its hosts
 NOBODY = 65534
 
 
 class Collection:
-    """The members found so far. ``unresolved`` lists libraries that no search directory has, as (library,
-    needed by).
+    """The members found so far.
+
+    ``root`` is what they are collected from; it is given for a directory other than the host's root, and its files
+    then keep their owners. ``sources`` holds the stamps of the host's files that were looked at, ``unresolved`` lists
+    libraries that no search directory has, as (library, needed by).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: str = "") -> None:
+        self.root = Root(root)
         self.members: dict[str, os.stat_result] = {}
         self.texts: dict[str, bytes] = {}
         self.links: dict[str, str] = {}
         self.sources: dict[str, os.stat_result] = {}
         self.unresolved: list[tuple[str, str]] = []
-        self._libraries = Libraries()
+        self.scripts: list[str] = []
+        self.known: set[str] = set()  # names of programs whose further needs were looked up
+        self.programs: dict[str, str] = {}  # name given to add_program, or taken from a #! line, to real path
+        self.libraries = Libraries(self.root)
         self._scanned: set[str] = set()
+
+    def note(self, path: str, s: os.stat_result) -> None:
+        """Take ``path``, which is not below a link, into the collection."""
+        self.members[path] = self.sources[self.root.host(path)] = s
 
     def add(self, path: str) -> str:
         """Add a file, a link with what it points to, or an empty directory; the path it really has. Raises
         OSError.
         """
-        current = ""
-        pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-        followed = 0
-        while pending:
-            part = pending.pop()
-            if part == "..":
-                current = os.path.dirname(current)
-                current = "" if current == "/" else current
-                continue
-            candidate = f"{current}/{part}"
-            s = os.lstat(candidate)
-            if S_ISLNK(s.st_mode):
-                followed += 1
-                if followed > SYMLINKS_MAX:
-                    raise OSError(40, os.strerror(40), path)
-                self.members[candidate] = self.sources[candidate] = s
-                target = os.readlink(candidate)
-                if target.startswith("/"):
-                    current = ""
-                pending.extend(p for p in reversed(target.split("/")) if p not in ("", "."))
-                continue
-            if not S_ISDIR(s.st_mode):
-                self.members[candidate] = self.sources[candidate] = s
-            elif not pending:
-                self.members.setdefault(candidate, s)
-            current = candidate
-        return current or "/"
+        real = self.root.walk(path, self.note)
+        s = self.stat(real)
+        if not S_ISDIR(s.st_mode):
+            self.note(real, s)
+        else:
+            self.members.setdefault(real, s)
+        return real
+
+    def stat(self, path: str) -> os.stat_result:
+        """lstat(2) inside the root. Raises OSError."""
+        return os.lstat(self.root.host(path))
 
     def add_program(self, path: str) -> str:
         """Add a program with its interpreter and libraries; its real path. Raises I001."""
         try:
             real = self.add(path)
-            s = os.stat(real)
+            s = self.stat(real)
         except OSError as error:
-            if error.errno == 2:
+            if error.errno in (2, 20):
                 raise missing(
-                    f"there is no {path} on this host",
-                    "install it, or name another program: host:///usr/bin/NAME",
+                    f"there is no {path} {self.where}",
+                    "name another program in `command`"
+                    if self.root.path
+                    else "install it, or name another program: host:///usr/bin/NAME",
                 ) from error
             raise unreadable(path, error) from error
         if not S_ISREG(s.st_mode):
@@ -90,11 +87,13 @@ class Collection:
         if not s.st_mode & 0o111:
             raise missing(f"{path} is not executable", f"`chmod +x {path}`, or add it by `include`")
         try:
-            with open(real, "rb") as file:
+            with open(self.root.host(real), "rb") as file:
                 head = file.read(256)
         except OSError as error:
             raise unreadable(path, error) from error
-        if head.startswith(b"#!"):
+        self.programs[path] = real
+        if head.startswith(b"#!") and real not in self.scripts:
+            self.scripts.append(real)
             self._add_script(path, head)
         elif head.startswith(b"\x7fELF"):
             before = len(self.unresolved)
@@ -102,10 +101,15 @@ class Collection:
             if len(self.unresolved) > before:
                 library, needed_by = self.unresolved[before]
                 raise missing(
-                    f"{needed_by} needs {library}, which is not on this host",
+                    f"{needed_by} needs {library}, which is not {self.where}",
                     f"`ldd {path}` shows what is missing",
                 )
         return real
+
+    @property
+    def where(self) -> str:
+        """The root, as a message names it."""
+        return f"in {self.root.path}" if self.root.path else "on this host"
 
     def _add_script(self, path: str, head: bytes) -> None:
         words = os.fsdecode(head[2:].partition(b"\n")[0]).split()
@@ -116,9 +120,9 @@ class Collection:
             for word in words[1:]:
                 if word.startswith("-") or "=" in word:
                     continue
-                found = which(word)
+                found = self.root.which(word)
                 if found is None:
-                    raise missing(f"{path} asks env for {word}, which is not on this host", f"install {word}")
+                    raise missing(f"{path} asks env for {word}, which is not {self.where}", f"install {word}")
                 self.add_program(found)
                 return
 
@@ -127,39 +131,41 @@ class Collection:
         Raises OSError.
         """
         real = self.add(path)
-        if not os.path.isdir(real):
-            self._scan(real, os.lstat(real))
+        s = self.stat(real)
+        if not S_ISDIR(s.st_mode):
+            self._scan(real, s)
             return real
         # Package managers replace files by rename, which the directory's own times show; elsewhere each file
         # counts.
-        packaged = real.startswith("/usr/") and not real.startswith("/usr/local/")
+        packaged = not self.root.path and real.startswith("/usr/") and not real.startswith("/usr/local/")
         skipped = frozenset(skip)
         stack = [real]
         while stack:
             directory = stack.pop()
-            self.members[directory] = self.sources[directory] = os.lstat(directory)
-            with os.scandir(directory) as entries:
+            self.note(directory, self.stat(directory))
+            with os.scandir(self.root.host(directory)) as entries:
                 for entry in entries:
                     if directory == real and entry.name in skipped:
                         continue
+                    path = f"{directory.rstrip('/')}/{entry.name}"
                     s = entry.stat(follow_symlinks=False)
                     if S_ISDIR(s.st_mode):
-                        stack.append(entry.path)
+                        stack.append(path)
                         continue
-                    self.members[entry.path] = s
+                    self.members[path] = s
                     if not packaged:
                         self.sources[entry.path] = s
                     if S_ISLNK(s.st_mode):
-                        self._follow(entry.path)
+                        self._follow(path)
                     elif S_ISREG(s.st_mode):
-                        self._scan(entry.path, s)
+                        self._scan(path, s)
         return real
 
     def _follow(self, link: str) -> None:
         """Where a link in a tree leads to a file outside of it, that file belongs to it."""
         try:
             real = self.add(link)
-            s = os.lstat(real)
+            s = self.stat(real)
         except OSError:
             return  # a dangling link is kept as it is
         if S_ISREG(s.st_mode):
@@ -171,7 +177,7 @@ class Collection:
 
     def add_needs(self, path: str) -> None:
         """Add the loader and all libraries that the ELF file ``path`` needs, directly or not."""
-        elf = self._libraries.elf(path)
+        elf = self.libraries.elf(path)
         if elf is None or path in self._scanned:
             return
         self._scanned.add(path)
@@ -188,7 +194,7 @@ class Collection:
                 if name in seen:
                     continue
                 seen.add(name)
-                found = self._libraries.find(name, loaded, musl)
+                found = self.libraries.find(name, loaded, musl)
                 if found is None:
                     if not (musl and name.startswith("libc.")):
                         self.unresolved.append((name, loaded.path))
@@ -197,7 +203,7 @@ class Collection:
                 queue.append(found)
             if "libc.so.6" in loaded.elf.needed and not musl:
                 for name in GLIBC_LOADS:
-                    extra = self._libraries.find(name, loaded, musl) if name not in seen else None
+                    extra = self.libraries.find(name, loaded, musl) if name not in seen else None
                     seen.add(name)
                     if extra is not None:
                         self.add(extra.path)
@@ -212,13 +218,17 @@ class Collection:
         """What nearly every program expects: accounts, name service order, certificates, time zone, loader
         cache.
         """
-        for path in ("/etc/passwd", "/etc/group"):
-            if path not in self.members:
-                self.texts[path] = self._accounts(path)
-        if "/etc/nsswitch.conf" not in self.members:
-            self.texts["/etc/nsswitch.conf"] = b"passwd: files\ngroup: files\nhosts: files dns\n"
         optional = ["/etc/ssl/certs/ca-certificates.crt", "/etc/localtime"]
-        if self._libraries.cached:
+        if self.root.path:
+            # A root made for containers has accounts of its own; a host's people are nobody's business.
+            optional += ["/etc/passwd", "/etc/group", "/etc/nsswitch.conf"]
+        else:
+            for path in ("/etc/passwd", "/etc/group"):
+                if path not in self.members:
+                    self.texts[path] = self._accounts(path)
+            if "/etc/nsswitch.conf" not in self.members:
+                self.texts["/etc/nsswitch.conf"] = b"passwd: files\ngroup: files\nhosts: files dns\n"
+        if self.libraries.cached:
             optional.append(LD_SO_CACHE)
         for path in optional:
             try:
@@ -262,23 +272,17 @@ class Collection:
             while (name := os.path.dirname(name)) != "/":
                 names.add(name)
         packer = Packer(path)
+        owned = bool(self.root.path)
         for name in sorted(names):
-            member = os.fsencode(name[1:])
+            member = os.fsencode(name[1:]) or b"."
             if name in self.texts:
                 packer.text(member, self.texts[name])
             elif name in self.links:
                 packer.symlink(member, os.fsencode(self.links[name]))
             elif name in self.members:
-                packer.add(member, name, self.members[name], owned=False)
+                packer.add(member, self.root.host(name), self.members[name], owned=owned)
+            elif owned and name != "/root":
+                packer.add(member, self.root.host(name), self.stat(name))
             else:
                 packer.directory(member, 0o700 if name == "/root" else 0o755)
         packer.close()
-
-
-def which(name: str) -> str | None:
-    """The program that a shell with the default search path would run."""
-    for directory in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"):
-        path = f"{directory}/{name}"
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    return None

@@ -30,22 +30,27 @@ EM_AARCH64 = 183
 EM_RISCV = 243
 DYNAMIC_MAX = 1 << 20
 STRINGS_MAX = 64 << 20
+# Functions whose use means that a program needs more than its headers say.
+STARTING = ("execve", "execv", "execvp", "posix_spawn", "system", "popen")
+TELLING = ("dlopen", "dlmopen", "iconv_open", "setlocale", *STARTING)
 
 
 class Elf:
     """One ELF file. ``bits`` is 32 or 64, ``machine`` the e_machine number, ``interpreter`` the loader's
     path or empty.
 
-    ``needed`` are the DT_NEEDED names; ``rpath`` and ``runpath`` are lists of directories as written.
+    ``needed`` are the DT_NEEDED names; ``rpath`` and ``runpath`` are lists of directories as written; ``calls`` are
+    those names of :data:`TELLING` that are among its dynamic symbols.
     """
 
-    __slots__ = ("bits", "interpreter", "machine", "needed", "nodeflib", "rpath", "runpath", "soname")
+    __slots__ = ("bits", "calls", "interpreter", "machine", "needed", "nodeflib", "rpath", "runpath", "soname")
 
     def __init__(self, bits: int, machine: int) -> None:
         self.bits = bits
         self.machine = machine
         self.interpreter = ""
         self.needed: list[str] = []
+        self.calls: tuple[str, ...] = ()
         self.rpath: list[str] = []
         self.runpath: list[str] = []
         self.soname = ""
@@ -119,6 +124,7 @@ def _read(fd: int, head: bytes) -> Elf:
     def string(at: int) -> str:
         return os.fsdecode(strings[at : strings.index(b"\0", at)])
 
+    elf.calls = tuple(name for name in TELLING if f"\0{name}\0".encode() in strings)
     elf.needed = [string(value) for tag, value in tags if tag == DT_NEEDED]
     if DT_SONAME in values:
         elf.soname = string(values[DT_SONAME])

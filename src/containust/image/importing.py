@@ -46,11 +46,15 @@ def import_image(
     include: Sequence[str],
     base: str,
     *,
-    distroless: bool = False,
+    distroless: Sequence[str] | None = None,
+    traced: Sequence[str] = (),
     live: bool = False,
     progress: Progress | None = None,
 ) -> Image:
-    """Import ``uri`` and record it in the catalog; see :meth:`ImageStore.ensure`."""
+    """Import ``uri`` and record it in the catalog; see :meth:`ImageStore.ensure`.
+
+    ``traced`` are files that a run has opened. They are kept in a distroless image, and remembered with it.
+    """
     reference = parse_reference(uri).absolute(base)
     if reference.scheme in REMOTE and store.offline:
         raise ContainustError(
@@ -62,15 +66,24 @@ def import_image(
         return live_image(uri, reference)
     key = reference_key(uri, include, base, distroless)
     path = store.entry_path(key)
-    restored = _restore(store, path, key)
+    restored = _restore(store, path, key) if not traced else None
     if restored is not None:
         return image_of(restored, uri)
+    if distroless is not None and reference.scheme == "file":
+        traced = _traced(path, key, traced)
     with Staging(store) as staging:
-        imported = _import(staging, reference, include, base, distroless, progress)
+        imported = _import(staging, reference, include, base, distroless, traced, progress)
         image_id = staging.add_record(imported.root, imported.config.as_dict())
         entry = catalog_entry(store, key, uri, image_id, imported)
         staging.replace(path, canonical(entry))
     return image_of(entry, uri)
+
+
+def _traced(path: str, key: list[str], traced: Sequence[str]) -> list[str]:
+    """``traced`` and what an earlier import of the same reference was told."""
+    entry = read_entry(path)
+    earlier = entry["image"].get("distroless", {}).get("traced", ()) if entry and entry["key"] == key else ()
+    return sorted({*earlier, *traced})
 
 
 def _import(
@@ -78,17 +91,22 @@ def _import(
     reference: Reference,
     include: Sequence[str],
     base: str,
-    distroless: bool,
+    distroless: Sequence[str] | None,
+    traced: Sequence[str],
     progress: Progress | None,
 ) -> Imported:
     if reference.scheme == "host":
         from containust.image.sources.host import import_programs
 
         return import_programs(staging, reference.paths(), [os.path.join(base, item) for item in include])
+    if reference.scheme == "file" and distroless is not None:
+        from containust.image.sources.reduced import import_reduced
+
+        return import_reduced(staging, reference, distroless, include, traced)
     if reference.scheme == "file":
         from containust.image.sources.file import import_directory
 
-        return import_directory(staging, reference, distroless, include, progress)
+        return import_directory(staging, reference, progress)
     if reference.scheme == "tar":
         from containust.image.sources.tar import import_archive
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 from containust.image.elf import EM_386, EM_AARCH64, EM_ARM, EM_RISCV, EM_X86_64, Elf, read_elf
+from containust.image.rooted import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ class Loaded:
 
 
 class Libraries:
-    """Finds libraries for one C library; ``cached`` turns True once one was found by ld.so.cache alone."""
+    """Finds libraries below ``root``; ``cached`` turns True once one was found by ld.so.cache alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Root | None = None) -> None:
+        self._root = root or Root()
         self._cache: dict[str, list[str]] | None = None
         self._elves: dict[str, Elf | None] = {}
         self.cached = False
@@ -47,10 +49,15 @@ class Libraries:
         """The ELF file at ``path``, None when it is none or cannot be read; read once."""
         if path not in self._elves:
             try:
-                self._elves[path] = read_elf(path)
+                self._elves[path] = read_elf(self._root.host(self._root.walk(path)))
             except OSError:
                 self._elves[path] = None
         return self._elves[path]
+
+    def known(self) -> dict[str, Elf]:
+        """The ELF files that the search has read, by their real paths."""
+        found = {self._root.real(path) or path: elf for path, elf in self._elves.items() if elf is not None}
+        return dict(sorted(found.items()))
 
     def find(self, name: str, by: Loaded, musl: bool) -> Loaded | None:
         """The library ``name`` that ``by`` needs."""
@@ -59,7 +66,7 @@ class Libraries:
         else:
             candidates = self._candidates(name, by, musl)
         for path in candidates:
-            if path.startswith("/") and os.path.exists(path):
+            if path.startswith("/") and self._root.real(path) is not None:
                 elf = self.elf(path)
                 if elf is not None and by.elf.same_architecture(elf):
                     return Loaded(path, elf, by)
@@ -79,7 +86,7 @@ class Libraries:
                 for expanded in self._expand(directory, by):
                     yield f"{expanded}/{name}"
         if musl:
-            for directory in musl_directories(by.elf.machine):
+            for directory in musl_directories(by.elf.machine, self._root):
                 yield f"{directory}/{name}"
             return
         if by.elf.nodeflib:
@@ -92,14 +99,13 @@ class Libraries:
         for directory in defaults:
             yield f"{directory}/{name}"
 
-    @staticmethod
-    def _expand(text: str, by: Loaded) -> Iterator[str]:
+    def _expand(self, text: str, by: Loaded) -> Iterator[str]:
         """``text`` with $ORIGIN, $LIB and $PLATFORM replaced; $LIB may mean several directories."""
         if "$" not in text:
             yield text
             return
         triplet = TRIPLETS.get(by.elf.machine, "")
-        origin = os.path.dirname(os.path.realpath(by.path))
+        origin = os.path.dirname(self._root.real(by.path) or by.path)
         for lib in (f"lib/{triplet}", "lib64" if by.elf.bits == 64 else "lib", "lib"):
             values = (("ORIGIN", origin), ("PLATFORM", PLATFORMS.get(by.elf.machine, "")), ("LIB", lib))
             out = text
@@ -111,7 +117,7 @@ class Libraries:
 
     def _from_cache(self, name: str) -> list[str]:
         if self._cache is None:
-            self._cache = read_cache(LD_SO_CACHE)
+            self._cache = read_cache(self._root.host(self._root.real(LD_SO_CACHE) or LD_SO_CACHE))
         return self._cache.get(name, [])
 
 
@@ -124,11 +130,11 @@ def default_directories(elf: Elf) -> list[str]:
     return [*found, "/lib", "/usr/lib"]
 
 
-def musl_directories(machine: int) -> list[str]:
+def musl_directories(machine: int, root: Root) -> list[str]:
     """musl's search path: its file in /etc, else the built-in one."""
     try:
-        with open(f"/etc/ld-musl-{PLATFORMS.get(machine, '')}.path") as file:
-            return file.read().replace("\n", ":").strip(":").split(":")
+        text = os.fsdecode(root.read(f"/etc/ld-musl-{PLATFORMS.get(machine, '')}.path", 1 << 16))
+        return [directory for directory in text.replace("\n", ":").split(":") if directory]
     except OSError:
         return ["/lib", "/usr/local/lib", "/usr/lib"]
 

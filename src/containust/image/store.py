@@ -86,7 +86,7 @@ class ImageStore:
         include: Sequence[str] = (),
         base: str = ".",
         *,
-        distroless: bool = False,
+        distroless: Sequence[str] | None = None,
         live: bool = False,
     ) -> Image | None:
         """The image of ``uri`` when it is imported and nothing it was made from has changed, else None."""
@@ -108,13 +108,14 @@ class ImageStore:
         include: Sequence[str] = (),
         base: str = ".",
         *,
-        distroless: bool = False,
+        distroless: Sequence[str] | None = None,
         live: bool = False,
         progress: Progress | None = None,
     ) -> Image:
         """The image of ``uri``, imported first where it is missing or its source has changed.
 
-        ``include`` belongs to host:// images, relative paths start at ``base``. Raises ContainustError I001
+        ``include`` belongs to host:// and distroless images, relative paths start at ``base``; ``distroless`` reduces a
+        file:// image to what these words of command lines need. Raises ContainustError I001
         (there is
         no such source), I002 (it is not what its digest says), I003, I004 (it is unsafe or no archive),
         I005, I006.
@@ -161,11 +162,12 @@ class ImageStore:
         return True
 
 
-def reference_key(uri: str, include: Sequence[str], base: str, distroless: bool = False) -> list[str]:
+def reference_key(uri: str, include: Sequence[str], base: str, distroless: Sequence[str] | None = None) -> list[str]:
     """What tells one reference from another: relative locations are bound to their directory."""
     location = uri.partition("://")[2]
     relative = location.startswith(".") or any(not path.startswith("/") for path in include)
-    return [uri, os.path.abspath(base) if relative else "", "distroless" if distroless else "", *include]
+    reduced = "" if distroless is None or uri.startswith("host:") else "\n".join(("distroless", *distroless))
+    return [uri, os.path.abspath(base) if relative else "", reduced, *include]
 
 
 def sources_unchanged(entry: dict[str, Any]) -> bool:

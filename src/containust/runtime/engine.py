@@ -75,6 +75,15 @@ class Options:
         self.tty = tty
 
 
+def _kept(component: Component) -> list[str] | None:
+    """What a distroless image of the component has to keep, None for a whole one."""
+    if not component.distroless:
+        return None
+    from containust.runtime.reduced import words
+
+    return words(component)
+
+
 class Engine:
     """The operations of one project."""
 
@@ -101,7 +110,7 @@ class Engine:
                 component.image,
                 component.include,
                 base,
-                distroless=component.distroless,
+                distroless=_kept(component),
                 live=component.live,
             )
         return self._images[component.name]
@@ -115,7 +124,7 @@ class Engine:
                 component.image,
                 component.include,
                 base,
-                distroless=component.distroless,
+                distroless=_kept(component),
                 live=component.live,
             )
             return image.id if image else None

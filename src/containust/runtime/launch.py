@@ -217,7 +217,9 @@ def explain(launch: Launch, report: bytes) -> ContainustError:
                 "R004",
                 f"{launch.name}: {program} is not in the image",
                 "check `command` and PATH; for a host:// image name the program in `image` or `include`",
-                "the loader or `#!` interpreter that the program names may be what is missing",
+                "the loader or `#!` interpreter that the program names may be what is missing"
+                if not program.startswith(("/tmp/", "/run/", "/var/tmp/"))
+                else "a read-only container has an empty tmpfs there: put the program elsewhere, or let it be writable",
                 status=127,
             )
         if number == EACCES:

@@ -66,12 +66,16 @@ class Images:
         include: Iterable[str] = (),
         base: str = ".",
         *,
-        distroless: bool = False,
+        distroless: Iterable[str] | None = None,
         live: bool = False,
         progress: Progress | None = None,
     ) -> Image:
-        """The image of ``uri``, imported when it is missing."""
-        return self.store.ensure(uri, list(include), base, distroless=distroless, live=live, progress=progress)
+        """The image of ``uri``, imported when it is missing.
+
+        ``distroless`` are the words of the command lines that a file:// image is reduced to.
+        """
+        kept = None if distroless is None else list(distroless)
+        return self.store.ensure(uri, list(include), base, distroless=kept, live=live, progress=progress)
 
     def remove(self, names: list[str]) -> list[str]:
         """Remove images by reference, name or id; the references removed. I007 when a container uses one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from containust.cli.arguments import FLAG, parse
+from containust.cli.arguments import FLAG, VALUE, parse
 from containust.cli.commands.pull import meter
 from containust.common.errors import UsageError
 
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
     from containust.cli.main import Context
 
-HELP = """Usage: ctst build [FILE] [--dry-run] [--distroless | --no-distroless] [--json]
+HELP = """Usage: ctst build [FILE] [--dry-run] [--distroless | --no-distroless] [--from-trace TRACE] [--json]
 
-Check FILE (default containust.ctst), import every image it names, and print one pinned reference a component.
+Check FILE (default containust.ctst), import every image it names, and print one pinned reference a component. A
+reduced image comes with its size before and after, and with what its programs may need that no analysis can see.
 
   --dry-run         say which images would be imported, and import none
-  --distroless      reduce file:// images to what their program needs
+  --distroless      reduce file:// images to what their programs need
   --no-distroless   even where the file asks for it, do not
+  --from-trace TRACE
+                    keep what a run has opened, too: the output of `ctst trace NAME --files --json`, or a path a line
   --json            one document
 
 Examples:
@@ -35,6 +38,7 @@ def run(words: list[str], context: Context) -> int:
             "--dry-run": ("dry_run", FLAG),
             "--distroless": ("distroless", FLAG),
             "--no-distroless": ("no_distroless", FLAG),
+            "--from-trace": ("trace", VALUE),
             "--json": ("json", FLAG),
         },
     )
@@ -48,6 +52,7 @@ def run(words: list[str], context: Context) -> int:
         raise UsageError("--distroless and --no-distroless contradict each other", "give one of them")
     import os
 
+    from containust.sdk.build import build, traced_files, unseen
     from containust.sdk.images import Images
     from containust.sdk.stack import Stack
 
@@ -55,29 +60,18 @@ def run(words: list[str], context: Context) -> int:
     stack = Stack.load(path, state_file=context.state_file, offline=context.offline)
     images = Images.of_file(path, state_file=context.state_file, offline=context.offline)
     base = os.path.dirname(os.path.abspath(path))
+    distroless = True if given.flag("distroless") else False if given.flag("no_distroless") else None
+    trace = given.text("trace")
+    traced = traced_files(trace) if trace else []
+    dry_run = given.flag("dry_run")
     rows: list[dict[str, Any]] = []
-    for name, component in stack.components.items():
-        distroless = component.distroless
-        if given.flag("no_distroless"):
-            distroless = False
-        elif given.flag("distroless") and component.image.startswith("file://"):
-            distroless = True
-        options = (component.image, component.include, base)
-        found = images.store.find(*options, distroless=distroless, live=component.live)
-        row: dict[str, Any] = {
-            "component": name,
-            "image": component.image,
-            "imported": found is None,
-            "id": None,
-            "size": None,
-        }
-        if found is None and not given.flag("dry_run"):
-            if context.error_color:
-                context.err(f"importing {component.image}\n")
-            found = images.ensure(*options, distroless=distroless, live=component.live, progress=meter(context))
-        if found is not None:
-            row.update(id=found.id, size=found.size)
-        rows.append(row)
+    for component in stack.components.values():
+        if context.error_color and not dry_run:
+            context.err(f"{component.name}: {component.image}\n")
+        show = None if dry_run else meter(context)
+        rows.append(
+            build(images, component, base, distroless=distroless, traced=traced, dry_run=dry_run, progress=show)
+        )
     if given.flag("json"):
         from containust.sdk.documents import to_json
 
@@ -88,6 +82,16 @@ def run(words: list[str], context: Context) -> int:
     for row in rows:
         if row["id"] is None:
             context.out(f"{row['component']}: would import {row['image']}\n")
-        else:
-            context.out(f"{row['component']}: image://{row['id']}  {row['image']}  {size(row['size'])}\n")
+            continue
+        context.out(f"{row['component']}: image://{row['id']}  {row['image']}  {size(row['size'])}\n")
+        report = row["distroless"] or {}
+        if "before" in report:
+            before, after = report["before"], report["after"]
+            less = 100 * (1 - after["size"] / before["size"]) if before["size"] else 0.0
+            context.out(
+                f"  distroless: {size(before['size'])} in {before['files']} files before, {size(after['size'])} in"
+                f" {after['files']} after ({less:.1f} % less)\n"
+            )
+        for line in unseen(row):
+            context.out(f"  not seen: {line}\n")
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from stat import S_ISDIR
 
-from containust.common.errors import ContainustError
 from containust.common.types import ImageConfig
 from containust.image.importing import DEFAULT_PATH, Imported, default_command, settle
 from containust.image.pack import Packer, changed, unreadable
@@ -19,30 +18,15 @@ from containust.image.store import missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from containust.common.reference import Reference
     from containust.image.store import Progress
 
 
-def import_directory(
-    staging: Staging,
-    reference: Reference,
-    distroless: bool,
-    include: Sequence[str],
-    progress: Progress | None = None,
-) -> Imported:
+def import_directory(staging: Staging, reference: Reference, progress: Progress | None = None) -> Imported:
     """Pack the directory of a ``file://`` reference. Raises I001 when it is none, is unreadable, or
     changes.
     """
-    directory = os.path.realpath(reference.location)
-    if not os.path.exists(reference.location):
-        raise missing(
-            f"the directory {reference.location} does not exist",
-            "file:// wants a directory with a root file system; for an archive use tar://",
-        )
-    if not os.path.isdir(directory):
-        raise missing(f"{reference.location} is not a directory", f"for an archive use tar://{reference.location}")
+    directory = existing_directory(reference)
     found = walk(directory)
     settle(max(s.st_ctime_ns for _, s in found))
     packer = Packer(f"{staging.path}/layer.tar")
@@ -63,10 +47,21 @@ def import_directory(
     layer = staging.stage_layer(f"{staging.path}/layer.tar", reference.digest, reference.location)
     tree = build_tree(staging.store, [layer])
     config = ImageConfig(env=[DEFAULT_PATH], command=default_command(directory))
-    if distroless:
-        raise ContainustError("I001", "distroless file:// images are not available yet", "leave `distroless` away")
     root, facts = staging.add_root(tree, [layer])
     return Imported(root, facts, config, sources)
+
+
+def existing_directory(reference: Reference) -> str:
+    """The real path of the directory of a ``file://`` reference. Raises I001."""
+    directory = os.path.realpath(reference.location)
+    if not os.path.exists(reference.location):
+        raise missing(
+            f"the directory {reference.location} does not exist",
+            "file:// wants a directory with a root file system; for an archive use tar://",
+        )
+    if not os.path.isdir(directory):
+        raise missing(f"{reference.location} is not a directory", f"for an archive use tar://{reference.location}")
+    return directory
 
 
 def walk(directory: str) -> list[tuple[bytes, os.stat_result]]:
