@@ -166,6 +166,24 @@ def test_a_directory_is_reduced_to_what_its_component_runs(ctst: Ctst) -> None:
     assert done.status == 127
 
 
+def test_exec_and_probes_work_in_a_reduced_root(ctst: Ctst) -> None:
+    root = ctst.directory / "root"
+    copy_closure(root, "/bin/sh", "/bin/cat", "/bin/sleep")
+    ctst.write("""
+        COMPONENT job {
+            image = "file://./root"
+            distroless = true
+            network = "none"
+            command = ["sleep", "60"]
+            healthcheck = { command = ["/bin/cat", "/etc/passwd"] interval = "100ms" }
+        }
+    """)
+    ctst.ok("run", "-d")
+    assert "web" in ctst.ok("exec", "job", "--", "/bin/cat", "/etc/passwd")
+    assert eventually(lambda: ctst.rows()["job"]["health"] == "healthy")
+    ctst.ok("stop", "-t", "1")
+
+
 def row_reference(row: dict[str, str]) -> str:
     return f"image://{row['id']}"
 

@@ -133,7 +133,7 @@ class ImageStore:
         include: Sequence[str] = (),
         base: str = ".",
         *,
-        distroless: bool = False,
+        distroless: Sequence[str] | None = None,
         live: bool = False,
     ) -> Image:
         """The image of ``uri`` as it was imported, whatever has become of its sources since; as :meth:`ensure` if not

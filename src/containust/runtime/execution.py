@@ -42,8 +42,13 @@ def execute(
     if env:
         component.env = {**component.env, **env}
     base = os.path.dirname(container.stack_file) if container.stack_file else os.getcwd()
+    kept = None
+    if component.distroless:
+        from containust.runtime.reduced import words
+
+        kept = words(component)
     image = ImageStore(project.images).recorded(
-        component.image, component.include, base, distroless=component.distroless, live=component.live
+        component.image, component.include, base, distroless=kept, live=component.live
     )
 
     def secret(name: str) -> str:
