@@ -166,6 +166,22 @@ def test_nothing_is_dropped_silently(field: str, project: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("image", "written"),
+    [
+        ("app:${TAG:?set it}", "oci://docker.io/library/app:${env.TAG}"),
+        ("${HOST:-ghcr.io/me}/app:${TAG:?set it}", "oci://${env.HOST:-ghcr.io/me}/app:${env.TAG}"),
+        ("app:${LEVEL}", "oci://docker.io/library/app:${env.LEVEL:-}"),
+        ("app:${LEVEL:-x}", "oci://docker.io/library/app:${env.LEVEL:-x}"),
+        ("${LEVEL}/app", "oci://docker.io/debug/app"),
+        ("localhost:5000/a/b", "oci://localhost:5000/a/b"),
+    ],
+)
+def test_variables_of_an_image_stay_where_they_can(image: str, written: str, project: Path) -> None:
+    (project / "c.yaml").write_text(f"services: {{a: {{image: '{image}'}}}}")
+    assert f'image = "{written}"' in convert([str(project / "c.yaml")], ENVIRON).text
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",

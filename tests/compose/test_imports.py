@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
+import re
 import ssl
 import subprocess
 import threading
@@ -13,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from containust.compose.diagnostics import Diagnostic
+from containust.common.codes import CODES
+from containust.compose.diagnostics import Diagnostic, render
 from containust.compose.load import load_checked
 
 BASE = 'COMPONENT base {\n    image = "preset://busybox"\n}\n'
@@ -132,6 +135,24 @@ def test_pins(server: Server, check: Checker) -> None:
     assert check(f"{url}@sha256:{digest}", offline=True) == []
     assert codes(check(f"{url}@sha256:{'0' * 64}")) == ["E016"]
     assert codes(check(f"{url}@sha256:123")) == ["E007"]
+
+
+def test_explained_examples_of_a_changed_file(server: Server, check: Checker) -> None:
+    """What test_codes.py does for every code that needs no server, for E016."""
+
+    def found(example: str) -> list[Diagnostic]:
+        path = check.directory / "main.ctst"
+        path.write_text(example.replace("https://HOST", server.url))
+        return load_checked(str(path), environ={"CONTAINUST_CACHE_DIR": str(check.directory / "cache")})[1]
+
+    assert found(CODES["E016"].good) == []
+    text = render(found(CODES["E016"].bad)) + "\n"
+    text = text.replace(server.url, "https://HOST").replace(str(check.directory), "/project")
+    text = re.sub(r"(?m)^( +\| +\^{14})\^+$", r"\1…", text)  # as long as the port's digits make it
+    golden = Path(__file__).parent / "golden" / "E016.txt"
+    if os.environ.get("CONTAINUST_RECORD"):
+        golden.write_text(text)
+    assert text == golden.read_text()
 
 
 def test_damaged_cache_is_fetched_again(server: Server, check: Checker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from containust.common.errors import ContainustError
 from containust.common.types import Expose, Port, Ref, Restart, Stack, Tmpfs, Volume
 from containust.compose.diagnostics import CheckFailed, Diagnostic
-from containust.compose.graph import levels, order, stages
+from containust.compose.graph import levels, order, protocol, stages
 from containust.compose.interpolation import render
 from containust.compose.load import load_checked, load_stack
 
@@ -241,6 +242,24 @@ def test_env_file_is_under_env(files: Files) -> None:
     assert a.env == {"A": "own", "B": "2 3", "C": "4\n5"}
 
 
+@pytest.mark.parametrize("content", [b"A\n=1", b"A B=1", b'A="x', b'A="x\n\0"', b"\xff=1", b"=x"])
+def test_wrong_env_files_are_e006_with_their_line(files: Files, content: bytes) -> None:
+    (files.directory / "x.env").write_bytes(content)
+    _, found = files.check(one('env_file = "x.env"'))
+    assert [d.code for d in found] == ["E006"] and "x.env" in found[0].message
+
+
+def test_a_zero_byte_is_a_mistake_in_any_quotes(files: Files) -> None:
+    for quote in "\"'":
+        assert set(files.codes(one(f"env_file = {quote}a\0b{quote}"))) <= {"E001", "E006"}
+
+
+def test_an_env_file_that_is_none_is_told(files: Files) -> None:
+    os.mkfifo(files.directory / "pipe")
+    for name in ("pipe", ".", "/dev/null"):
+        assert files.codes(one(f'env_file = "{name}"')) == ["E006"]
+
+
 def test_healthcheck_forms(files: Files) -> None:
     a = files.stack(one('healthcheck = { command = "test -e /x", interval = "1s" }')).components["a"]
     assert a.healthcheck is not None and a.healthcheck.command == ["/bin/sh", "-c", "test -e /x"]
@@ -344,6 +363,25 @@ def test_wiring(files: Files) -> None:
         "MY_DB_CONNECTION_STRING": ("postgres://", host, ":5432"),
     }
     assert render(env["MY_DB_CONNECTION_STRING"], lambda ref: "10.0.0.2") == "postgres://10.0.0.2:5432"
+
+
+@pytest.mark.parametrize(
+    ("image", "scheme"),
+    [
+        ("oci://docker.io/library/postgres:16", "postgres"),
+        ("oci://ghcr.io/me/pgvector-postgresql@sha256:" + "0" * 64, "postgres"),
+        ("oci://docker.io/library/mariadb", "mysql"),
+        ("oci://docker.io/valkey/valkey:8", "redis"),
+        ("oci://docker.io/library/mongo:7", "mongodb"),
+        ("oci://docker.io/library/rabbitmq:4", "amqp"),
+        ("oci://docker.io/library/nats", "nats"),
+        ("oci://redis.example/app:postgres", "http"),
+        ("host:///usr/bin/redis-server", "redis"),
+        ("tar:///images/mysql.tar", "mysql"),
+    ],
+)
+def test_the_scheme_of_a_connection_string(image: str, scheme: str) -> None:
+    assert protocol(image) == scheme
 
 
 def test_cycles_have_their_path_and_are_found_each(files: Files) -> None:

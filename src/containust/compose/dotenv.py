@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 LARGEST = 4 * 2**20
 
 
@@ -14,7 +17,10 @@ def read_dotenv(path: str, variables: dict[str, str]) -> list[str]:
     lines when the file cannot be used, else an empty list.
     """
     try:
-        with open(path, "rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait for a writer
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return [f"{path} is no regular file", "a file of KEY=value lines"]
             data = file.read(LARGEST + 1)
         text = data.decode("utf-8-sig")
     except OSError as error:
@@ -52,6 +58,8 @@ def read_dotenv(path: str, variables: dict[str, str]) -> list[str]:
         else:
             comment = value.find(" #")
             value = value[:comment].rstrip() if comment >= 0 else value
+        if "\0" in value:
+            return [f"{path}, line {number}: a variable cannot hold a zero byte"]
         variables[key] = value
     return []
 

@@ -111,8 +111,10 @@ PROTOCOLS = (
 
 
 def protocol(image: str) -> str:
-    """The scheme of a connection string, by the last part of an image reference."""
+    """The scheme of a connection string, by the last part of an image's name; tag and digest say nothing."""
     name = image.partition("@sha256:")[0].rstrip("/").rpartition("/")[2].lower()
+    if image.startswith("oci://"):
+        name = name.partition(":")[0]
     for part, scheme in PROTOCOLS:
         if part in name:
             return scheme

@@ -161,7 +161,8 @@ def _unreadable(
                 "strings are written with double quotes",
                 [f'write "{_shortened(text[start + 1 : close])}"'],
             )
-            tokens.append((STRING, start, close + 1, text[start + 1 : close]))
+            # Without U+0000, as in a string: nothing behind the lexer expects one.
+            tokens.append((STRING, start, close + 1, text[start + 1 : close].replace("\0", "")))
             return close + 1
     if c == "-" and text[start + 1] in DIGITS:
         problems.add("E001", source, start, start + 1, "numbers have no sign", ["every number is 0 or more"])

@@ -124,7 +124,10 @@ class Service:
                 self.writer.warn(self.item, f"{self.name} has no image")
             return
         parts = self.writer.parts(item)
-        text = resolve(parts, self.writer.lookup(item))
+        known = self.writer.lookup(item)
+        unset = [part for part in parts if isinstance(part, Variable) and part.wanted and not known.get(part.name)]
+        # What `:?` asks for and the host has not is asked for by the result too; any text shows the form.
+        text = resolve(parts, {**known, **{part.name: "0" for part in unset}})
         try:
             reference = str(parse_reference("oci://" + full_name(text)))
         except ContainustError as error:
@@ -137,6 +140,9 @@ class Service:
             # Only the tag varies: everything before it is fixed, so the variables can stay.
             fixed = full_name(head + "x").removesuffix("x")
             self.add("image", self.writer.literal([f"oci://{fixed}", *parts[1:]], item))
+            return
+        if unset and text == full_name(text):
+            self.add("image", self.writer.literal(["oci://", *parts], item))
             return
         if any(isinstance(part, Variable) for part in parts):
             self.writer.warn(item, f"the variables of {item.value!r} were fixed: {text!r}")
