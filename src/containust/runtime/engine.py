@@ -276,11 +276,18 @@ class Engine:
     def _new(self, stack: Stack, component: Component) -> Container:
         image = self.image(component, stack.file)
         exposes = [expose for expose in stack.exposes if expose.component == component.name]
+        container_id = self.options.container_id or new_id()
+        recorded = component
+        if image.config.volumes or image.config.healthcheck:
+            from containust.runtime.image_defaults import completed
+
+            owner = container_id if self.options.forget else component.name
+            recorded = completed(component, image.config, owner)
         container = Container(
-            self.options.container_id or new_id(),
+            container_id,
             component.name,
             stack_file=stack.file or None,
-            spec=spec.encode(component),
+            spec=spec.encode(recorded),
             config_digest=spec.digest(component, image.id, exposes),
             image=component.image,
             image_id=image.id,
@@ -298,6 +305,11 @@ class Engine:
 
     def unit(self, container: Container, component: Component) -> Unit:
         """``container`` as a supervisor takes it."""
+        recorded = container.spec
+        if len(recorded.get("volumes", ())) > len(component.volumes) or (
+            recorded.get("healthcheck") and not component.healthcheck
+        ):
+            component = spec.decode(container.name, recorded)  # with what its image added
         return Unit(container, component, lambda: self.job(container, component))
 
     def job(self, container: Container, component: Component) -> Job:
@@ -424,6 +436,10 @@ class Engine:
         """Delete all that the project keeps of a stopped container but its record."""
         self.backend.remove(container)
         self.backend.remove_root(container)
+        if container.remove and container.spec.get("volumes"):
+            from containust.runtime.image_defaults import forget_volumes
+
+            forget_volumes(container, self.project.volumes)
         for number in ("", ".1", ".2"):
             try:
                 os.unlink(f"{self.backend.logs(container)}{number}")

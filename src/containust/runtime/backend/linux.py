@@ -220,13 +220,16 @@ class LinuxBackend(RunningContainers):
             syscalls.mount_setattr(tree, "", 0, set=syscalls.MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
             launch.binds.append(Bind(tree, f"etc/{name}", False, idmapped=False))
         for volume in job.component.volumes:
-            launch.binds.append(self._volume(job.component, volume, launch.id_base is not None))
+            launch.binds.append(self._volume(job.component, volume, launch))
 
-    def _volume(self, component: Component, volume: Volume, mapped: bool) -> Bind:
+    def _volume(self, component: Component, volume: Volume, launch: Launch) -> Bind:
         source = volume.source
         if volume.kind == "managed":
             source = f"{self.project.volumes}/{volume.source}"
-            os.makedirs(source, 0o755, exist_ok=True)
+            if not os.path.isdir(source):
+                from containust.runtime.volume_content import create
+
+                create(source, launch.layer_fd, volume.target)
         try:
             tree = syscalls.open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | AT_RECURSIVE)
         except FileNotFoundError:
@@ -239,7 +242,7 @@ class LinuxBackend(RunningContainers):
         if volume.readonly:
             attributes |= syscalls.MOUNT_ATTR_RDONLY
         syscalls.mount_setattr(tree, "", AT_RECURSIVE, set=attributes)
-        return Bind(tree, volume.target, os.path.isdir(source), idmapped=mapped)
+        return Bind(tree, volume.target, os.path.isdir(source), idmapped=launch.id_base is not None)
 
     def _stdio(self, launch: Launch, job: Job, run: str, base: int) -> Capture | None:
         stdin, stdout, stderr = job.stdio
