@@ -35,7 +35,8 @@ def walled(action: Callable[[], object], scoped: int = 0) -> str:
         finally:
             os._exit(0)
     os.close(writer)
-    os.close(ruleset)
+    assert ruleset is not None
+    os.close(ruleset.fd)
     with os.fdopen(reader) as file:
         said = file.read()
     os.waitpid(pid, 0)
@@ -80,5 +81,5 @@ def test_abstract_sockets_outside_are_out_of_reach() -> None:
 
 
 def test_an_old_kernel_gets_no_ruleset() -> None:
-    assert landlock.prepare(0) == landlock.prepare(1) == -1
-    landlock.apply(-1)
+    assert landlock.prepare(0) is None and landlock.prepare(1) is None
+    landlock.apply(None)

@@ -91,7 +91,7 @@ class Launch:
     groups: list[int]
     capabilities: capability.Prepared
     seccomp: seccomp.Filter | None
-    landlock: int  # descriptor of the ruleset, -1 for none
+    landlock: landlock.Ruleset | None
     id_base: int | None  # None: the host's user namespace
     layer_fd: int  # detached read-only mount of the image
     overlay: str  # "none", "scratch" (room for mount points only) or "upper"
@@ -117,12 +117,14 @@ class Launch:
             self.layer_fd,
             self.writable_fd,
             self.dev_fd,
-            self.landlock,
             *(bind.fd for bind in self.binds),
         ):
             if fd >= 0:
                 os.close(fd)
-        self.layer_fd = self.writable_fd = self.dev_fd = self.landlock = -1
+        self.layer_fd = self.writable_fd = self.dev_fd = -1
+        if self.landlock:
+            os.close(self.landlock.fd)
+            self.landlock = None
         self.binds = []
         self.cgroup.close()
 

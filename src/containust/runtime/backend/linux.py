@@ -48,7 +48,8 @@ class LinuxBackend(RunningContainers):
         container, component = job.container, job.component
         base = container.id_base or 0
         launch = Launch()
-        launch.layer_fd = launch.writable_fd = launch.dev_fd = launch.landlock = -1
+        launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
+        launch.landlock = None
         launch.binds = []
         launch.name = component.name
         launch.death_signal = 0

@@ -124,7 +124,8 @@ class RunningContainers:
 
         adopted = self.adopt_process(container)
         launch = Launch()
-        launch.layer_fd = launch.writable_fd = launch.dev_fd = launch.landlock = -1
+        launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
+        launch.landlock = None
         launch.binds = []
         launch.name = container.name
         launch.death_signal = 9
