@@ -16,8 +16,8 @@ import pytest
 from containust.core import landlock
 from harness import BOX, FROM_SOURCE, PYTHON, Ctst, eventually, marked, read
 
-# A script whose interpreter is whatever executes it: ctst's own Python, in the container. It waits until nothing runs on
-# that file any more (Text file busy) and then tries to open it for writing.
+# A script whose interpreter is whatever executes it: the Python of ctst, in the container. It waits until nothing runs
+# on that file any more (Text file busy) and then tries to open it for writing.
 EVIL = """#!/proc/self/exe -S
 import errno, os, time
 fd = os.open("/proc/self/exe", os.O_RDONLY)
