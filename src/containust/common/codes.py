@@ -611,6 +611,13 @@ COMPONENT web {
         "A component that this one depends on by CONNECT failed or became unhealthy while starting, "
         "so this one was not started. The message names the first that failed: mend that one.",
     ),
+    "R017": Code(
+        "log output missed",
+        1,
+        "The container wrote faster than its log was read, and files that had not been read yet were "
+        "rotated away. What was shown is right, but not all. Let `ctst logs -f` write to a file or a "
+        "pipe that takes it faster than a terminal.",
+    ),
     "I001": Code(
         "image not found",
         4,

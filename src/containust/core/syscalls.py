@@ -67,6 +67,7 @@ NR_sethostname = 170 if _X86 else 161
 NR_keyctl = 250 if _X86 else 219
 NR_seccomp = 317 if _X86 else 277
 NR_bpf = 321 if _X86 else 280
+NR_tee = 276 if _X86 else 77
 NR_kill = 62 if _X86 else 129
 NR_prlimit64 = 302 if _X86 else 261
 NR_pidfd_send_signal = 424
@@ -343,6 +344,11 @@ def join_session_keyring() -> None:
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2)."""
     check(syscall(NR_close_range, first, last, flags), "close_range")
+
+
+def tee(from_fd: int, to_fd: int, length: int, flags: int) -> int:
+    """tee(2): copy from one pipe to another without taking from the first; the number of bytes."""
+    return check(syscall(NR_tee, from_fd, to_fd, length, flags), "tee")
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:

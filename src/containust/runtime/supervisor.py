@@ -31,7 +31,7 @@ BACKOFF_FIRST = 0.1
 BACKOFF_LAST = 30.0
 BACKOFF_RESET = 10.0
 PROBE_FIRST = 0.1
-FLUSH_PARTIAL = 0.1
+PAUSE = 0.001  # after much output at once: FIFOs fill meanwhile, and their writers need not wake anybody
 
 RECORD_AGAIN = 1.0
 
@@ -108,6 +108,7 @@ class Supervisor:
         self._changed: dict[str, Container] = {}
         self._record_from = 0.0  # monotonic time before which recording is not tried again
         self._wake = -1
+        self._busy = False  # a container writes fast
         # Called once, between the making of the first containers and the start of their programs: what can be done
         # while they build their roots.
         self.before_start: Callable[[], None] | None = None
@@ -147,6 +148,9 @@ class Supervisor:
                 callback = self._callbacks.get(fd)
                 if callback:
                     callback()
+            if self._busy:
+                self._busy = False
+                time.sleep(PAUSE)
             moment = time.monotonic()
             due = [timer for timer in self._timers if timer.deadline <= moment]
             if due:
@@ -362,16 +366,8 @@ class Supervisor:
             self._forget(fd)
             os.close(fd)
             del capture.fds[fd]
-        elif capture.writer.pending():
-            self._after(FLUSH_PARTIAL, lambda: self._flush(capture))
-
-    @staticmethod
-    def _flush(capture: object) -> None:
-        from containust.runtime.logs import Capture
-
-        assert isinstance(capture, Capture)
-        if capture.fds:
-            capture.writer.flush()
+        elif capture.busy:
+            self._busy = True
 
     # -- ending -------------------------------------------------------------------------------------------------
 
@@ -486,7 +482,7 @@ class Supervisor:
         self._record_if_possible()
         for unit in self.units.values():
             if unit.handle and unit.handle.capture:
-                unit.handle.capture.writer.close()
+                unit.handle.capture.close()
 
     # -- stopping -----------------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 
+from containust.common.errors import ContainustError
 from containust.common.types import plain
 from containust.runtime import project
 from containust.runtime.backend import detect_running
@@ -13,13 +13,13 @@ from containust.runtime.state import RUNNING, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from containust.runtime.backend.running import RunningContainers
     from containust.runtime.engine import Engine
-    from containust.runtime.logs import Line
     from containust.runtime.state import Container
+    from containust.runtime.transcript import Line as Line
 
 
 class Project:
@@ -173,37 +173,47 @@ class Project:
         tail: int | None = None,
         since: str | None = None,
         until: str | None = None,
+        idle: Callable[[], None] | None = None,
     ) -> Iterator[tuple[str, Line]]:
         """(container, record) of several containers, oldest first. ``since`` and ``until`` are RFC 3339 prefixes.
 
-        With ``follow`` the iterator goes on until every container has ended.
+        With ``follow`` the iterator goes on until every container has ended for good, and calls ``idle`` each time
+        before it waits. Raises R005 for an unknown name and R017 at the end when something was missed.
         """
-        from containust.runtime import control, logs
+        from containust.runtime import control, transcript
+        from containust.runtime.ownership import Ownership
 
-        state = load(self.home)
-        chosen = control.choose(state, names)
-        paths = {c.name: self.containers.logs(c) for c in chosen}
-        followers = {name: logs.Follower(path, at_end=True) for name, path in paths.items()} if follow else {}
-        records: list[tuple[bytes, str, Line]] = []
-        for name, path in paths.items():
-            own = [(line.stamp, name, line) for line in logs.read(path)]
-            records += own[len(own) - min(tail, len(own)) :] if tail is not None else own
-        records.sort(key=lambda record: record[0])
+        chosen = control.choose(load(self.home), names)
         first, last = (since or "").encode(), (until or "").encode()
-        for stamp, name, line in records:
-            if (not first or stamp >= first) and (not last or stamp <= last):
-                yield name, line
+        # With an end in time the tail is that of what is left, which is not the file's.
+        ahead = None if last else tail
+        readers = {c.name: transcript.Reader(self.containers.logs(c), ahead, first, last) for c in chosen}
         ids = {c.id for c in chosen}
-        while followers:
-            running = any(alive(c) for c in load(self.home).containers.values() if c.id in ids)
-            fresh = [(line.stamp, name, line) for name, f in followers.items() for line in f.poll()]
-            fresh.sort(key=lambda record: record[0])
-            for _, name, line in fresh:
-                yield name, line
-            if not fresh:
-                if not running:
-                    return
-                time.sleep(0.05)
+
+        def more() -> bool:
+            if idle:
+                idle()
+            containers = [c for c in load(self.home).containers.values() if c.id in ids]
+            return any(
+                alive(c) or (transcript.returns(c) and Ownership.held(self.home, control.unit_of(c)))
+                for c in containers
+            )
+
+        try:
+            if last and tail is not None:
+                yield from transcript.last(readers, tail)
+            else:
+                yield from transcript.merged(readers, more if follow else None)
+            lost = [name for name, reader in readers.items() if reader.lost]
+        finally:
+            for reader in readers.values():
+                reader.close()
+        if lost:
+            raise ContainustError(
+                "R017",
+                f"output of {', '.join(lost)} was rotated away before it could be read",
+                "let a file or a pipe take it, which is faster than a terminal",
+            )
 
     def events(self, *, follow: bool = False, since: str | None = None) -> Iterator[dict[str, Any]]:
         """Recorded events, oldest first; with ``follow`` also those to come."""

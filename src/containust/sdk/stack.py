@@ -159,9 +159,9 @@ class Stack:
 
         (unit,) = supervisor.units.values()
         assert unit.handle is not None and unit.handle.capture is not None
-        writer = unit.handle.capture.writer
+        capture = unit.handle.capture
         with Terminal(master) as terminal:
-            terminal.proxy(unit.handle.pidfd, lambda data: writer.write(b"stdout", data))
+            terminal.proxy(unit.handle.pidfd, lambda data: capture.write(b"stdout", data))
 
     def down(self) -> list[str]:
         """Stop and remove every container of the stack; returns their names."""

@@ -155,6 +155,7 @@ def echo(names: list[str], color: bool) -> Callable[[str, bytes, bytes], None]:
             head = f"\x1b[{NAME_COLOURS[index % len(NAME_COLOURS)]}m{head}\x1b[0m"
         heads[name] = head.encode()
     partial: dict[tuple[str, bytes], bytes] = {}
+    terminal = {b"stdout": os.isatty(1), b"stderr": os.isatty(2)}
 
     def write(name: str, stream: bytes, data: bytes) -> None:
         *lines, rest = (partial.pop((name, stream), b"") + data).split(b"\n")
@@ -165,23 +166,21 @@ def echo(names: list[str], color: bool) -> Callable[[str, bytes, bytes], None]:
                 partial[name, stream] = rest
         if lines:
             head = heads.get(name, b"")
-            pass_through(name, stream, b"".join(head + clean(line, color) + b"\n" for line in lines))
+            pass_through(name, stream, b"".join(head + clean(line, terminal[stream]) + b"\n" for line in lines))
 
     return write
 
 
-# Escape sequences of a container would act on the viewer's terminal; tabs are harmless.
-_CONTROL = {c: f"\\x{c:02x}".encode() for c in (*range(32), 127) if c not in (9, 13)}
-
-
 def clean(line: bytes, terminal: bool) -> bytes:
-    """A line of container output, harmless on a terminal."""
+    """A line of container output, harmless on a terminal: escape sequences would act on it. Raw for anything else."""
     if not terminal:
         return line
-    line = line.rstrip(b"\r")
-    if line.isascii() and line.decode("ascii").isprintable():
-        return line
-    return b"".join(_CONTROL.get(c) or bytes((c,)) for c in line)
+    text = line.rstrip(b"\r").decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        from containust.cli.output import safe
+
+        text = safe(text)
+    return text.encode()
 
 
 __all__ = ["ContainustError", "clean", "echo", "pass_through", "run"]

@@ -42,7 +42,7 @@ def size(count: int | None) -> str:
 
 def safe(text: str) -> str:
     """``text`` with control characters shown instead of acted on."""
-    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
+    return "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in text)
 
 
 def error(code: str, message: str, help: list[str], colour: bool) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # An unprivileged user of a container may listen on any port of its own network namespace.
 SYSCTLS = (("net/ipv4/ip_unprivileged_port_start", "0"),)
+JOURNAL_NAME = "journal"
 SHM_SIZE = 64 * 1024 * 1024
 STDIO = ((1, "stdout", b"stdout"), (2, "stderr", b"stderr"))
 
@@ -263,7 +264,7 @@ class LinuxBackend(RunningContainers):
             # Read and write: the container itself keeps its FIFO open, so a dead supervisor breaks no pipe.
             ends.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         launch.stdio = (stdin, ends[0], ends[1])
-        return Capture(Writer(self.logs(job.container)), readers, job.masks)
+        return Capture(Writer(self.logs(job.container)), readers, job.masks, f"{run}/{JOURNAL_NAME}")
 
     def adopt(self, container: Container) -> Handle | None:
         if container.pid is None or container.start_ticks is None or container.boot_id != process.boot_id():
@@ -281,7 +282,11 @@ class LinuxBackend(RunningContainers):
                 continue
             readers[fd] = stream
         if readers:
-            handle.capture = Capture(Writer(self.logs(container)), readers, [])
+            journal = f"{self.run_directory(container)}/{JOURNAL_NAME}"
+            handle.capture = Capture(Writer(self.logs(container)), readers, [], journal)
+            from containust.runtime.takeover import take_over
+
+            take_over(handle.capture, container, self.project)
         return handle
 
     def remove(self, container: Container) -> None:
