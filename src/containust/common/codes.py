@@ -697,6 +697,12 @@ COMPONENT web {
         1,
         "The state was written by a newer version of this program. Update this one, or use another --state-file.",
     ),
+    "S007": Code(
+        "plan out of date",
+        1,
+        "What `ctst plan --out` planned is not what would happen now: the file, an image or a "
+        "container has changed since. Nothing was done. Look at the new plan and keep that one.",
+    ),
 }
 
 

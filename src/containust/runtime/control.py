@@ -46,9 +46,14 @@ def supervise(engine: Engine, units: set[str]) -> None:
             in_background(engine, unit, [])
 
 
-def supervise_live(engine: Engine, unit: str) -> None:
-    """As :func:`supervise`, when the unit has live containers at all."""
-    if any(unit_of(c) == unit and alive(c) for c in load(engine.project).containers.values()):
+def supervise_live(engine: Engine, unit: str, start: list[str]) -> None:
+    """As :func:`supervise`, when the unit has live containers at all; those called ``start`` are started again."""
+    if start:
+        try:
+            in_background(engine, unit, start)
+        except ContainustError:
+            pass  # what has failed before it is the news; this is recorded
+    elif any(unit_of(c) == unit and alive(c) for c in load(engine.project).containers.values()):
         supervise(engine, {unit})
 
 
@@ -262,6 +267,7 @@ def remove(engine: Engine, names: list[str], force: bool = False, volumes: bool 
                 engine.erase(recorded)
                 if volumes:
                     _remove_volumes(engine, recorded, state)
+        engine.sweep(state)
         if not state.containers and state.networks:
             engine.networks(state).teardown()
         engine.release_range(state, {container.id_base for container in chosen})

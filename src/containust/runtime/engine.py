@@ -44,11 +44,13 @@ class Options:
         "backend",
         "container_id",
         "environ",
+        "expected",
         "forget",
         "interactive",
         "offline",
         "only",
         "remove_orphans",
+        "timeout",
         "tty",
     )
 
@@ -64,6 +66,8 @@ class Options:
         tty: bool = False,
         container_id: str | None = None,
     ) -> None:
+        self.timeout: float | None = None  # seconds after which a start that is not up is given up
+        self.expected: list[dict[str, Any]] | None = None  # what a plan that was kept says, see runtime.planfile
         self.container_id = container_id  # for a container without a file: the id it gets
         self.offline = offline
         self.environ = os.environ if environ is None else environ
@@ -98,6 +102,7 @@ class Engine:
         self._inherited = False  # from one that was killed
         self._reservation: Reservation | None = None  # the published ports, held by the supervisor
         self._open: Update | None = None  # the state while a start is being entered into it
+        self._interrupted: list[str] = []  # ran before a start that failed, and was stopped for it
         self._networks: StackNetworks | None = None  # as last published
 
     # -- plan ---------------------------------------------------------------------------------------------------
@@ -136,6 +141,7 @@ class Engine:
             alive,
             self.options.remove_orphans,
             self.options.only,
+            self.backend.drift,
         )
 
     # -- up -----------------------------------------------------------------------------------------------------
@@ -174,7 +180,8 @@ class Engine:
             ownership.release()
             from containust.runtime.control import supervise_live
 
-            supervise_live(self, unit)  # what ran before goes on, and needs somebody to watch it
+            # What ran before goes on, and needs somebody to watch it.
+            supervise_live(self, unit, self._interrupted)
             raise
         return supervisor, ownership, steps
 
@@ -186,6 +193,10 @@ class Engine:
     def _apply(self, supervisor: Supervisor, stack: Stack) -> list[Step]:
         state = self.recover()
         steps = self.changes(stack, state)
+        if self.options.expected is not None:
+            from containust.runtime import planfile
+
+            planfile.check(self.options.expected, stack, state, steps)
         actions = {step.name: step.action for step in steps}
         self._reserve([expose for expose in stack.exposes if actions.get(expose.component, plan.REMOVE) != plan.REMOVE])
         for container in state.containers.values():
@@ -193,24 +204,31 @@ class Engine:
                 component = stack.components.get(container.name) or spec.decode(container.name, container.spec)
                 supervisor.adopt(self.unit(container, component))
         gone = [name for name, action in actions.items() if action in (plan.REMOVE, plan.RECREATE)]
-        self._end(supervisor, [name for name in gone if name in supervisor.units])
+        self._interrupted = [name for name in gone if name in supervisor.units]
+        self._end(supervisor, list(self._interrupted))
         fresh: list[Container] = []
         started: list[Container] = []
+        replaced: list[Container] = []
         self._open = Update(self.project)
         try:
-            self._enter(stack, actions, fresh, started)
+            self._enter(stack, actions, fresh, started, replaced)
             for container in started:
                 supervisor.add(self.unit(container, stack.components[container.name]))
             if started:
                 supervisor.before_start = self._settle
             else:
                 self._settle()
-            supervisor.start()
+            supervisor.start(self.options.timeout)
             if supervisor.failed:
                 raise next(iter(supervisor.failed.values()))
         except BaseException:
-            self._roll_back(supervisor, fresh, [c for c in started if c not in fresh])
+            self._roll_back(supervisor, fresh, [c for c in started if c not in fresh], replaced)
             raise
+        for name, action in actions.items():
+            if action == plan.UPDATE:
+                self.backend.restore_limits(supervisor.units[name].container, stack.components[name])
+        for old in replaced:  # only now: it would have come back, had its successor failed
+            self.erase(old)
         return steps
 
     def _settle(self) -> None:
@@ -224,10 +242,17 @@ class Engine:
         """The project's state: the one being changed by this process, else as recorded."""
         return self._open.state if self._open else load(self.project)
 
-    def _enter(self, stack: Stack, actions: dict[str, str], fresh: list[Container], started: list[Container]) -> None:
+    def _enter(
+        self,
+        stack: Stack,
+        actions: dict[str, str],
+        fresh: list[Container],
+        started: list[Container],
+        replaced: list[Container],
+    ) -> None:
         """Enter the new containers with their addresses into the open state.
 
-        ``fresh`` receives those made now, ``started`` all that are to start.
+        ``fresh`` receives those made now, ``started`` all that are to start, ``replaced`` those that are no more.
         """
         state = self.state()
         networks = self.networks(state) if state.networks else None
@@ -238,8 +263,7 @@ class Engine:
                 kept[name] = places(old.attachments)
                 if networks:
                     networks.release(old.id)
-                self.erase(old)
-                del state.containers[old.id]
+                replaced.append(state.containers.pop(old.id))
             if action in (plan.CREATE, plan.RECREATE):
                 container = self._new(stack, stack.components[name])
                 state.containers[container.id] = container
@@ -420,6 +444,7 @@ class Engine:
         if names:
             supervisor.stop(names)
             supervisor.run(lambda: all(supervisor.units[name].settled for name in names))
+            supervisor.record()
             for name in names:
                 del supervisor.units[name]
 
@@ -447,8 +472,11 @@ class Engine:
                 pass
         emit(self.project, "removed", container.name, id=container.id)
 
-    def _roll_back(self, supervisor: Supervisor, fresh: list[Container], restarted: list[Container]) -> None:
-        """Undo a start that failed: what it made is removed, what was there before stays."""
+    def _roll_back(
+        self, supervisor: Supervisor, fresh: list[Container], restarted: list[Container], replaced: list[Container]
+    ) -> None:
+        """Undo a start that failed: what it made is removed, what was there before stays, or comes back."""
+        self._images.clear()
         unrecorded: dict[str, Any] = {}
         if self._open:
             unrecorded = self._open.state.networks
@@ -469,6 +497,8 @@ class Engine:
                 if recorded and state.networks:
                     self.networks(state).release(container.id)
                 self.erase(container)
+            for container in replaced:
+                state.containers.setdefault(container.id, container)
             if not state.networks:  # those that this start has made are in no record
                 state.networks = unrecorded
             self._tear_down_networks(state)
@@ -502,6 +532,7 @@ class Engine:
                     if recorded.attachments:
                         self.networks(state).release(recorded.id)
                     self.erase(recorded)
+            self.sweep(state)
             self._tear_down_networks(state)
             self.release_range(state, {unit.container.id_base for unit in supervisor.units.values()})
 
@@ -516,7 +547,12 @@ class Engine:
         known = set(state.containers)
         stale = [c for c in state.containers.values() if self._stale(c)]
         strays = [id for id in self.backend.list() if id not in known and not self._others()]
-        if not stale and not strays and (any(map(alive, state.containers.values())) or not self._killed()):
+        if (
+            not stale
+            and not strays
+            and not self._inherited
+            and (any(map(alive, state.containers.values())) or not self._killed())
+        ):
             return state
         with Update(self.project) as state:
             for container in list(state.containers.values()):
@@ -534,6 +570,7 @@ class Engine:
                     container.pid = container.start_ticks = None
                     container.finished = now()
                     container.health = None
+            self.sweep(state)
             for id in strays:
                 if id not in state.containers:
                     stray = Container(id, id[:12])
@@ -546,6 +583,26 @@ class Engine:
                 for one in killed:
                     one.release()
         return state
+
+    def sweep(self, state: State) -> None:
+        """Delete logs and writable layers that a killed process left: of containers that are in no record.
+
+        The caller holds the state's lock. Where another process supervises, they may be what it would go back to.
+        """
+        if self._others():
+            return
+        for directory in (self.project.logs, self.project.rootfs):
+            try:
+                names = os.listdir(directory)
+            except OSError:
+                continue
+            for name in names:
+                id = name[:36]
+                if len(id) == 36 and id[8] == "-" and id not in state.containers:
+                    if directory == self.project.logs:
+                        os.unlink(f"{directory}/{name}")
+                    else:
+                        self.backend.remove_root(Container(id, id[:12]))
 
     def _killed(self) -> bool:
         """Whether a supervisor was killed: one that ends well removes its lock file."""

@@ -19,8 +19,9 @@ CREATE = "create"
 RECREATE = "recreate"
 START = "start"
 REMOVE = "remove"
+UPDATE = "update"
 KEEP = "keep"
-SYMBOLS = {CREATE: "+", RECREATE: "-/+", START: "!", REMOVE: "-", KEEP: " "}
+SYMBOLS = {CREATE: "+", RECREATE: "-/+", START: "!", UPDATE: "!", REMOVE: "-", KEEP: " "}
 
 
 class Change(Record):
@@ -58,11 +59,13 @@ def compute(
     alive: Callable[[Container], bool],
     remove_orphans: bool = True,
     only: set[str] | None = None,
+    drift: Callable[[Container, Component], list[tuple[str, str, str]]] | None = None,
 ) -> list[Step]:
     """The steps in start order, removals last.
 
     ``image_id`` gives the id of a component's image, None when it is not imported yet; ``alive`` says whether a
-    recorded container's process runs. Raises ContainustError R009 for a name that another stack holds.
+    recorded container's process runs; ``drift`` gives limits of a running one that were changed by hand, as (name,
+    what holds, what should). Raises ContainustError R009 for a name that another stack holds.
     """
     steps = []
     for name, component in stack.components.items():
@@ -78,7 +81,13 @@ def compute(
                 f"the name {name} belongs to {recorded.stack_file or 'a container of `ctst run --image`'}",
                 f"rename the component, or remove that container with `ctst rm {name}`",
             )
-        steps.append(_step(stack, component, recorded, image_id(component), alive(recorded)))
+        step = _step(stack, component, recorded, image_id(component), alive(recorded))
+        if step.action == KEEP and drift:
+            step.changes = [Change(file, held, wanted) for file, held, wanted in drift(recorded, component)]
+            if step.changes:
+                step.action, step.reason = UPDATE, "changed by hand"
+        steps.append(step)
+    _follow(steps, stack, state)
     if remove_orphans and only is None:
         steps += [
             Step(REMOVE, container.name, container.image, "no longer in the file", [])
@@ -101,8 +110,52 @@ def _step(stack: Stack, component: Component, recorded: Container, image_id: str
         return Step(RECREATE, component.name, component.image, "changed", changes, weaker(component))
     if alive:
         return Step(KEEP, component.name, component.image, "", [], weaker(component))
-    reason = "died" if recorded.state == RUNNING else f"is {recorded.state}"
+    reason = "died" if recorded.state == RUNNING else f"is {recorded.state}{_how(recorded)}"
     return Step(START, component.name, component.image, reason, [], weaker(component))
+
+
+def _how(recorded: Container) -> str:
+    if recorded.error:
+        return f": {recorded.error.get('message')}"
+    if recorded.oom_killed:
+        return ": killed for memory"
+    if recorded.signal:
+        return f": signal {recorded.signal}"
+    return f": exit status {recorded.exit_code}" if recorded.exit_code else ""
+
+
+def _follow(steps: list[Step], stack: Stack, state: State) -> None:
+    """Recreate also what was told the address of something that gets another one: it is in their environment."""
+    moved: dict[str, list[Change]] = {}
+    for step in steps:
+        recorded = state.by_name(step.name)
+        if step.action == RECREATE and recorded:
+            before, after = spec.decode(step.name, recorded.spec), stack.components[step.name]
+            changes = [
+                Change(f"{step.name}.{what}", old, new)
+                for (what, old), (_, new) in zip(_address(before), _address(after), strict=True)
+                if old != new
+            ]
+            if changes:
+                moved[step.name] = changes
+    if not moved:
+        return
+    for step in steps:
+        told = [name for name in stack.components[step.name].depends_on if name in moved]
+        if told and step.action in (KEEP, START, UPDATE):
+            step.action, step.reason = RECREATE, f"follows {', '.join(told)}"
+            step.changes = [change for name in told for change in moved[name]]
+
+
+def _address(component: Component) -> list[tuple[str, Any]]:
+    """What dependents know of a component."""
+    scheme = component.image.rpartition("/")[2].partition(":")[0]  # it is the scheme of a connection string
+    return [
+        ("port", component.ports[0].number if component.ports else None),
+        ("network", sorted(component.networks)),
+        ("hostname", component.hostname),
+        ("image", scheme),
+    ]
 
 
 def weaker(component: Component) -> list[str]:

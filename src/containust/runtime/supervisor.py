@@ -179,7 +179,7 @@ class Supervisor:
             self._timers = [timer for timer in self._timers if timer not in timers]
             timers.clear()
 
-    def _record(self) -> None:
+    def record(self) -> None:
         """Write the containers that changed; what others have recorded as wanted is kept."""
         if not self._changed:
             return
@@ -193,7 +193,7 @@ class Supervisor:
             return
         changed = dict(self._changed)
         try:
-            self._record()
+            self.record()
         except ContainustError:
             self._changed = {**changed, **self._changed}
             self._record_from = time.monotonic() + RECORD_AGAIN
@@ -225,12 +225,26 @@ class Supervisor:
         self._running(unit, handle)
         return True
 
-    def start(self) -> None:
-        """Start all that can be, and serve events until every added unit is up, or one has failed."""
+    def start(self, timeout: float | None = None) -> None:
+        """Start all that can be, and serve events until every added unit is up, one has failed, or ``timeout`` is over,
+        which counts as a failure."""
+        timer = None if timeout is None else self._after(timeout, lambda: self._too_late(timeout))
         self._start_ready()
         if self.failed:
             return
         self.run(lambda: bool(self.failed) or self.interrupted > 0 or not self._pending())
+        if timer:
+            self._cancel([timer])
+
+    def _too_late(self, timeout: float) -> None:
+        for unit in self.units.values():
+            if unit.name in self.waiting or (unit.container.health == "starting" and not unit.settled):
+                self.failed[unit.name] = ContainustError(
+                    "R014",
+                    f"{unit.name} was not up after {timeout:g} s",
+                    f"see `ctst logs {unit.name}`, or allow more with --timeout",
+                )
+                return
 
     def _pending(self) -> bool:
         return bool(self.waiting) or any(
@@ -322,7 +336,7 @@ class Supervisor:
             prepare()
             self._changed = {}
         else:
-            self._record()
+            self.record()
 
     def _start_failed(self, unit: Unit, error: Exception) -> None:
         container = unit.container

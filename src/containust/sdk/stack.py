@@ -95,6 +95,30 @@ class Stack:
         """What :meth:`up` would do; reads only."""
         return self.engine.changes(self._resolved)
 
+    def keep_plan(self, path: str, steps: list[Step]) -> None:
+        """Write a plan that :meth:`from_plan` carries out, and refuses when something has changed meanwhile."""
+        from containust.runtime import planfile
+
+        options = {"state_file": self.engine.project.state_file, "remove_orphans": self.engine.options.remove_orphans}
+        planfile.write(path, self._resolved, load(self.engine.project), steps, options)
+
+    @classmethod
+    def from_plan(cls, path: str, *, offline: bool = False, backend: str = "auto") -> Stack:
+        """The stack of a plan that was kept; :meth:`up` does exactly that or raises ContainustError S007."""
+        from containust.runtime import planfile
+
+        kept = planfile.read(path)
+        beside = project.for_file(kept["file"]).state_file == kept["state_file"]
+        stack = cls.load(
+            kept["file"],
+            state_file=None if beside else kept["state_file"],
+            offline=offline,
+            backend=backend,
+            remove_orphans=kept["remove_orphans"],
+        )
+        stack.engine.options.expected = kept["steps"]
+        return stack
+
     def up(self) -> list[Step]:
         """Bring the stack up in the background; returns what was done once everything is up and healthy.
 

@@ -10,13 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from containust.cli.main import Context
 
-HELP = """Usage: ctst plan [--json] [--detailed-exitcode] [--graph dot|mermaid|svg] [FILE]
+HELP = """Usage: ctst plan [--json] [--detailed-exitcode] [--out PLAN] [--graph dot|mermaid|svg] [FILE]
 
 What `ctst run FILE` would do now, against the recorded and the live state. Reads only.
 
-  +   create     -/+ recreate     -   remove     !   start again (it died or was stopped)
+  +   create     -/+ recreate     -   remove     !   drift: start again what died, restore limits changed by hand
 
   --detailed-exitcode   exit status 2 when there are changes
+  --out FILE.plan       keep the plan; `ctst run FILE.plan` does exactly that, or refuses when something has changed
   --graph FORMAT        the CONNECT graph instead
 
 Examples:
@@ -26,6 +27,7 @@ Examples:
 OPTIONS = {
     "--json": ("json", FLAG),
     "--detailed-exitcode": ("detailed", FLAG),
+    "--out": ("out", VALUE),
     "--graph": ("graph", VALUE),
 }
 
@@ -48,6 +50,11 @@ def run(words: list[str], context: Context) -> int:
         return 0
     stack = Stack.load(file, state_file=context.state_file, offline=context.offline, backend=context.backend)
     steps = stack.plan()
+    out = given.text("out")
+    if out:
+        if not out.endswith(".plan"):
+            raise UsageError(f"--out {out}: the name of a plan ends in .plan", f"--out {out}.plan")
+        stack.keep_plan(out, steps)
     if given.flag("json"):
         from containust.sdk.documents import to_json
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from containust.cli.arguments import FLAG, LIST, VALUE, Arguments, parse
+from containust.cli.arguments import FLAG, LIST, VALUE, Arguments, parse, seconds
 from containust.common.errors import ContainustError, UsageError
 from containust.sdk.stack import Stack
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from containust.cli.main import Context
 
-HELP = """Usage: ctst run [OPTIONS] [FILE]
+HELP = """Usage: ctst run [OPTIONS] [FILE | FILE.plan]
        ctst run --image URI [OPTIONS] [-- COMMAND...]
 
 Make reality match FILE (default containust.ctst): import, create, recreate what changed, remove what left the file.
@@ -23,6 +23,7 @@ In the foreground it shows the logs of all components; Ctrl+C stops them in reve
   -d, --detach           go on in the background once everything is up
   --only NAME[,NAME]     these components and their dependencies
   --no-remove-orphans    keep containers whose component left the file
+  --timeout SECONDS      give up a start that is not up by then, and undo it
   --image URI            run one container instead; its exit status is ours
   --name N, --rm, -i, -t, -e K=V, -v SOURCE:TARGET[:ro], --memory SIZE, --cpus N, --pids N,
   --network NAME, -p [ADDRESS:]HOST:CONTAINER[/udp], -u USER, -w DIR, --writable, --include PATH
@@ -38,6 +39,7 @@ OPTIONS = {
     "--detach": ("detach", FLAG),
     "--only": ("only", LIST),
     "--no-remove-orphans": ("keep_orphans", FLAG),
+    "--timeout": ("timeout", VALUE),
     "--image": ("image", VALUE),
     "--name": ("name", VALUE),
     "--rm": ("rm", FLAG),
@@ -63,7 +65,9 @@ OPTIONS = {
     "--writable": ("writable", FLAG),
     "--include": ("include", LIST),
 }
-ONLY_IMAGE = [name for name, _ in OPTIONS.values() if name not in ("detach", "only", "keep_orphans", "image")]
+ONLY_IMAGE = [
+    name for name, _ in OPTIONS.values() if name not in ("detach", "only", "keep_orphans", "timeout", "image")
+]
 
 
 def run(words: list[str], context: Context) -> int:
@@ -81,6 +85,8 @@ def run(words: list[str], context: Context) -> int:
     if given.rest is not None or len(given.positional) > 1:
         raise UsageError("run takes one file", "a command after `--` goes with --image")
     file = given.positional[0] if given.positional else "containust.ctst"
+    if file.endswith(".plan"):
+        return finish(_planned(file, given, context), given, context)
     only = [name for item in given.many("only") for name in item.split(",") if name]
     stack = Stack.load(
         file,
@@ -90,6 +96,19 @@ def run(words: list[str], context: Context) -> int:
         remove_orphans=not given.flag("keep_orphans"),
         only=only or None,
     )
+    return finish(stack, given, context)
+
+
+def _planned(file: str, given: Arguments, context: Context) -> Stack:
+    for option in ("only", "keep_orphans"):
+        if option in given.values:
+            raise UsageError("a plan already says what is to be done", "give these options to `ctst plan`, or run FILE")
+    return Stack.from_plan(os.path.join(context.cwd, file), offline=context.offline, backend=context.backend)
+
+
+def finish(stack: Stack, given: Arguments, context: Context) -> int:
+    """Bring a stack of a file up, and stay with it unless it is to be detached."""
+    stack.engine.options.timeout = seconds(given.text("timeout"), "--timeout")
     if given.flag("detach"):
         from containust.cli.output.plan import summary
 

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
         weaker: list[str]
 
 
-SYMBOLS = {"create": "+", "recreate": "-/+", "start": "!", "remove": "-", "keep": " "}
-COLOURS = {"create": "green", "recreate": "yellow", "start": "cyan", "remove": "red"}
+SYMBOLS = {"create": "+", "recreate": "-/+", "start": "!", "update": "!", "remove": "-", "keep": " "}
+COLOURS = {"create": "green", "recreate": "yellow", "start": "cyan", "update": "cyan", "remove": "red"}
 DONE = {
     "create": "created",
     "recreate": "recreated",
     "start": "started",
+    "update": "limits restored",
     "remove": "removed",
     "keep": "unchanged",
 }
@@ -49,13 +50,27 @@ def details(steps: Iterable[Step], colour: bool) -> str:
             paint(f"{SYMBOLS[step.action]:>3} {step.name}", COLOURS[step.action], colour) + f"  {step.image}{reason}\n"
         )
         for change in step.changes:
-            lines.append(f"      ~ {change.property}: {change.old!r} -> {change.new!r}\n")
+            lines.append(f"      ~ {change.property}: {shown(change.old)} -> {shown(change.new)}\n")
         lines += [f"      {paint('!', 'yellow', colour)} {text}\n" for text in step.weaker]
     lines.append(
         f"Plan: {counts['create']} to create, {counts['recreate']} to recreate, {counts['start']} to start, "
-        f"{counts['remove']} to remove, {counts['keep']} unchanged.\n"
+        f"{counts['remove']} to remove, {counts['keep']} unchanged"
+        + (f", {counts['update']} to restore.\n" if counts["update"] else ".\n")
     )
     return "".join(lines)
+
+
+def shown(value: Any) -> str:
+    """A property's value; references as they are written in the file."""
+    if isinstance(value, list) and any(isinstance(part, dict) and "kind" in part for part in value):
+        return repr("".join(part if isinstance(part, str) else _reference(part) for part in value))
+    return repr(value)
+
+
+def _reference(part: dict[str, Any]) -> str:
+    if part["kind"] == "secret":
+        return f"${{secret.{part['name']}}}"
+    return f"${{{part['name']}.{part['attribute']}}}"
 
 
 def summary(steps: Iterable[Step], exposes: Iterable[Expose], colour: bool) -> str:

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
         def find(self, path: str) -> Cgroup:
             """The existing group ``path``, for stats, joining, killing and removal."""
 
+        def control_files(self, path: str, limits: Limits) -> list[tuple[str, str]]:
+            """Paths of the control files that hold ``limits`` of the group ``path``, with their values."""
+
         def prune(self, path: str) -> None:
             """Remove the group ``path`` and its empty parents up to and with ``containust``."""
 

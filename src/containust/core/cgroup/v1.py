@@ -55,6 +55,13 @@ class V1Manager:
         present = [name for name in ALL if os.path.isdir(f"{self.root}/{name}/{path}")]
         return V1Cgroup(self.root, path, present)
 
+    def control_files(self, path: str, limits: Limits) -> list[tuple[str, str]]:
+        return [
+            (f"{self.root}/{controller}/{path}/{name}", value)
+            for controller, files in self._settings(limits).items()
+            for name, value in files
+        ]
+
     def prune(self, path: str) -> None:
         while path:
             for controller in ALL:

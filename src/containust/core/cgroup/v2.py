@@ -53,6 +53,9 @@ class V2Manager:
     def find(self, path: str) -> V2Cgroup:
         return V2Cgroup(self.root, path)
 
+    def control_files(self, path: str, limits: Limits) -> list[tuple[str, str]]:
+        return [(f"{self.root}/{path}/{name}", value) for name, value in settings(limits)]
+
     def prune(self, path: str) -> None:
         while path:
             try:

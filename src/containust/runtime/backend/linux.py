@@ -289,6 +289,23 @@ class LinuxBackend(RunningContainers):
             take_over(handle.capture, container, self.project)
         return handle
 
+    def drift(self, container: Container, component: Component) -> list[tuple[str, str, str]]:
+        from containust.core.cgroup.drift import changed
+
+        return changed(self.groups, self.group_path(container), limits(component))
+
+    def restore_limits(self, container: Container, component: Component) -> None:
+        from containust.core.cgroup.drift import restore
+
+        try:
+            restore(self.groups, self.group_path(container), limits(component))
+        except OSError as error:
+            raise ContainustError(
+                "R002",
+                f"cannot set a limit of {container.name} in {error.filename}: {error.strerror}",
+                "it may use more than that already; `ctst restart` it",
+            ) from None
+
     def remove(self, container: Container) -> None:
         path = self.group_path(container)
         group = self.groups.find(path)

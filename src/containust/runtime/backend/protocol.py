@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from containust.common.types import Component
     from containust.core.cgroup import Stats
     from containust.runtime.container import Handle, Job
     from containust.runtime.state import Container
@@ -50,6 +51,12 @@ class ContainerBackend(Protocol):
 
     def end_probe(self, probe: Handle) -> int | None:
         """The wait status of a probe that has ended; what it left running is killed."""
+
+    def drift(self, container: Container, component: Component) -> list[tuple[str, str, str]]:
+        """Limits that were changed by hand: name, what holds, what ``component`` says."""
+
+    def restore_limits(self, container: Container, component: Component) -> None:
+        """Set the limits of a running container again."""
 
     def remove(self, container: Container) -> None:
         """Remove what an ended container leaves on the host: its group, its run-time files."""

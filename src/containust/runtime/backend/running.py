@@ -86,7 +86,7 @@ class RunningContainers:
         if handle.adopted:
             from containust.core.pidfd import exit_status
 
-            return exit_status(handle.pidfd)
+            return exit_status(handle.pidfd, handle.pid)
         try:
             return os.waitpid(handle.pid, 0)[1]
         except ChildProcessError:
