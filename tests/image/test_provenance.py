@@ -1,4 +1,4 @@
-"""Signatures in cosign's form, made by openssl. (Debian's skopeo and podman, who know that form, have it switched off.)"""
+"""Signatures in cosign's form, made by openssl. (Debian's skopeo and podman have that form switched off.)"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def isolated(test: Test) -> Test:
 
 def new_key(path: Path, curve: str = "P-256") -> Path:
     """A private key at ``path`` and its public one at ``path`` with ``.pub``."""
-    generate = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", f"ec_paramgen_curve:{curve}", "-out", path]
+    generate = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", f"ec_paramgen_curve:{curve}", "-out", str(path)]
     subprocess.run(generate, check=True, capture_output=True)
     subprocess.run(["openssl", "pkey", "-in", path, "-pubout", "-out", f"{path}.pub"], check=True)
     return path
