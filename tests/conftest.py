@@ -56,6 +56,10 @@ ALLOWED_SKIPS = (
     "postgres is not installed",
     "podman is not installed",  # hundreds of megabytes of packages each
     "docker is not installed",
+    "nginx is not installed",  # these would start as services of the machine that installs them
+    "redis is not installed",
+    "postgresql is not installed",
+    "node is not installed",
     "zsh is not installed",
     "fish is not installed",
 )

@@ -20,7 +20,7 @@ BUSYBOX = Path("/bin/busybox")
 @pytest.fixture
 def image(ctst: Ctst) -> Path:
     """A root file system with busybox that a test may spoil, and a directory of the host called ``victim``."""
-    root = ctst.directory / "rootfs"
+    root: Path = ctst.directory / "rootfs"
     for name in ("bin", "etc", "tmp"):
         (root / name).mkdir(parents=True)
     shutil.copy2(BUSYBOX, root / "bin/busybox")
@@ -184,7 +184,7 @@ def test_no_descriptor_of_the_runtime_is_a_working_directory(ctst: Ctst, how: st
 
 
 # Half a number, a number too large, a digit of another script.
-NO_USERS = ["1000:", ":1000", "+1", "-1", "0x0", "4294967295", "4294967296", "1:2:3", "0:-1", "1e3", "٠"]
+NO_USERS = ["1000:", ":1000", "+1", "-1", "0x0", "4294967295", "4294967296", "1:2:3", "0:-1", "1e3", chr(0x660)]
 
 
 def test_a_user_that_is_none_is_refused_by_run_and_exec(ctst: Ctst) -> None:
