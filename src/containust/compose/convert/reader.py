@@ -1,7 +1,6 @@
-"""Compose files as trees that know their lines: YAML 1.2 scalars, merge keys, variables, override and
-extends.
+"""Compose files as one project: override, extends and include.
 
-Sources: the Compose Specification, "Interpolation", "Merge", "Extends" and "Include".
+Sources: the Compose Specification, "Merge", "Extends" and "Include".
 """
 
 from __future__ import annotations
@@ -9,275 +8,18 @@ from __future__ import annotations
 import os
 
 from containust.common.errors import ContainustError
+from containust.compose.convert.items import PAIRS, Item, as_list, keyed, wrong_form
+from containust.compose.convert.source import load_yaml
+from containust.compose.convert.variables import resolve, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
 
-LARGEST = 16 * 2**20
-LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
-WORD = LETTERS | frozenset("0123456789")
 # Lists of these are one after the other when files are merged; every other list is replaced.
 ADDED = frozenset(
     ("ports", "expose", "env_file", "tmpfs", "cap_add", "cap_drop", "security_opt", "secrets", "configs")
 ) | {"devices", "dns", "dns_search", "external_links", "links", "group_add", "profiles"}
-PAIRS = ("environment", "labels", "extra_hosts", "sysctls", "annotations", "args")
-
-
-class Item:
-    """A YAML value: dict, list, str, int, float, bool or None, with its place.
-
-    ``base`` is the directory that relative paths in it start from. ``tag`` is ``!reset`` or ``!override``
-    or empty.
-    """
-
-    __slots__ = ("base", "file", "line", "tag", "value")
-
-    def __init__(self, value: Any, file: str, line: int, base: str, tag: str = "") -> None:
-        self.value = value
-        self.file = file
-        self.line = line
-        self.base = base
-        self.tag = tag
-
-    def plain(self) -> Any:
-        """The value without places."""
-        if isinstance(self.value, dict):
-            return {key: item.plain() for key, item in self.value.items()}
-        if isinstance(self.value, list):
-            return [item.plain() for item in self.value]
-        return self.value
-
-    def new(self, value: Any) -> Item:
-        """Another value at the same place."""
-        return Item(value, self.file, self.line, self.base)
-
-
-class Variable:
-    """``${name:-default}`` in a Compose string; ``wanted`` is set for ``:?``, which has no default."""
-
-    __slots__ = ("default", "name", "wanted")
-
-    def __init__(self, name: str, default: str, wanted: bool) -> None:
-        self.name = name
-        self.default = default
-        self.wanted = wanted
-
-
-def load_yaml(path: str, base: str) -> Item:
-    """The root of the file at ``path``.
-
-    Raises ContainustError: S004 when there is no such file, E001 when it is no YAML mapping, U001 without
-    PyYAML.
-    """
-    try:
-        import yaml
-    except ImportError:
-        raise ContainustError(
-            "U001", "reading Compose files needs PyYAML", "pip install containust[compose]", status=2
-        ) from None
-    loader_class: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    loader = type("Loader", (loader_class,), {"yaml_implicit_resolvers": {}})
-    try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST)
-    except FileNotFoundError:
-        raise ContainustError("S004", f"there is no file {path}", "name the Compose file") from None
-    except OSError as error:
-        raise ContainustError("S003", f"cannot read {path}: {error.strerror}", "check its permissions") from None
-    try:
-        root = yaml.compose(data, loader)
-        item = _item(root, path, base) if root is not None else Item({}, path, 1, base)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        why = getattr(error, "problem", None) or "it is nested too deeply"
-        raise ContainustError("E001", f"{path}{where}: {why}", "mend the YAML first") from None
-    if not isinstance(item.value, dict):
-        raise ContainustError("E001", f"{path} is no mapping", "a Compose file starts with services:")
-    return item
-
-
-def _item(root: Any, path: str, base: str) -> Item:
-    """A YAML node graph as items; a node that aliases share becomes one item, and a circle is an error."""
-    done: dict[int, Item] = {}
-    open_nodes: set[int] = set()
-
-    def convert(node: Any) -> Item:
-        known = done.get(id(node))
-        if known is not None:
-            return known
-        if id(node) in open_nodes:
-            raise ContainustError("E001", f"{path}, line {node.start_mark.line + 1}: an anchor contains itself")
-        open_nodes.add(id(node))
-        tag = node.tag if node.tag in ("!reset", "!override") else ""
-        if node.id == "scalar":
-            value = _scalar(node)
-        elif node.id == "sequence":
-            value = [convert(child) for child in node.value]
-        else:
-            value = mapping(node)
-        item = Item(value, path, node.start_mark.line + 1, base, tag)
-        open_nodes.discard(id(node))
-        done[id(node)] = item
-        return item
-
-    def mapping(node: Any) -> dict[str, Item]:
-        result: dict[str, Item] = {}
-        merged: list[Item] = []
-        for key_node, value_node in node.value:
-            if key_node.id == "scalar" and key_node.value == "<<" and not key_node.style:
-                child = convert(value_node)
-                merged += child.value if isinstance(child.value, list) else [child]
-                continue
-            key = str(key_node.value) if key_node.id == "scalar" else "?"
-            if key in result:
-                line = key_node.start_mark.line + 1
-                raise ContainustError("E003", f"{path}, line {line}: key {key!r} is there twice")
-            result[key] = convert(value_node)
-        for source in merged:
-            if isinstance(source.value, dict):
-                for key, item in source.value.items():
-                    result.setdefault(key, item)
-        return result
-
-    return convert(root)
-
-
-def _scalar(node: Any) -> Any:
-    """A scalar by the core schema of YAML 1.2.
-
-    ``22:22``, ``yes`` and ``012`` are no sexagesimal, boolean, octal.
-    """
-    text = str(node.value)
-    if node.style or node.tag == "tag:yaml.org,2002:str!":
-        return text
-    if text in ("", "~", "null", "Null", "NULL"):
-        return None
-    if text in ("true", "True", "TRUE"):
-        return True
-    if text in ("false", "False", "FALSE"):
-        return False
-    digits = text[1:] if text[0] in "+-" else text
-    if digits.isascii() and digits.isdigit() and len(digits) < 30:
-        return int(text) if digits == "0" or digits[0] != "0" else text
-    for prefix, radix in (("0x", 16), ("0o", 8)):
-        if text.startswith(prefix) and len(text) < 30:
-            try:
-                return int(text[2:], radix)
-            except ValueError:
-                return text
-    if digits[:1].isdigit() or digits[:1] == ".":
-        try:
-            return float(text) if "_" not in text and set(digits) <= set("0123456789.eE+-") else text
-        except ValueError:
-            return text
-    return text
-
-
-# Variables
-
-
-def split(text: str, wrong: Callable[[str], object], lookup: Mapping[str, str]) -> list[str | Variable]:
-    """A string's literal pieces and variables. ``wrong`` is told of what the language cannot express."""
-    parts: list[str | Variable] = []
-    literal = ""
-    i = 0
-    while i < len(text):
-        dollar = text.find("$", i)
-        if dollar < 0 or dollar == len(text) - 1:
-            literal += text[i:]
-            break
-        literal += text[i:dollar]
-        c = text[dollar + 1]
-        if c == "$":
-            literal += "$"
-            i = dollar + 2
-            continue
-        if c in LETTERS:
-            end = dollar + 1
-            while end < len(text) and text[end] in WORD:
-                end += 1
-            found: list[str | Variable] = [Variable(text[dollar + 1 : end], "", False)]
-        elif c == "{":
-            end = _closing(text, dollar + 2)
-            if end < 0:
-                literal += "$"
-                i = dollar + 1
-                continue
-            found = _braced(text[dollar + 2 : end], wrong, lookup)
-            end += 1
-        else:
-            literal += "$"
-            i = dollar + 1
-            continue
-        i = end
-        for part in found:
-            if isinstance(part, str):
-                literal += part
-            else:
-                if literal:
-                    parts.append(literal)
-                    literal = ""
-                parts.append(part)
-    if literal or not parts:
-        parts.append(literal)
-    return parts
-
-
-def _closing(text: str, i: int) -> int:
-    depth = 1
-    while i < len(text):
-        if text.startswith("${", i):
-            depth += 1
-            i += 1
-        elif text[i] == "}":
-            depth -= 1
-            if depth == 0:
-                return i
-        i += 1
-    return -1
-
-
-def _braced(text: str, wrong: Callable[[str], object], lookup: Mapping[str, str]) -> list[str | Variable]:
-    end = 0
-    while end < len(text) and text[end] in WORD:
-        end += 1
-    name, rest = text[:end], text[end:]
-    operator = rest[:2] if rest[:2] in (":-", ":?", ":+") else rest[:1]
-    word = rest[len(operator) :]
-    if not name or operator not in ("", ":-", "-", ":?", "?", ":+", "+"):
-        wrong(f"${{{text}}} is no variable of Compose")
-        return ["${" + text + "}"]
-    if operator == "":
-        return [Variable(name, "", False)]
-    if operator in (":?", "?"):
-        return [Variable(name, "", True)]
-    if operator in (":+", "+"):
-        here = bool(lookup.get(name)) if operator == ":+" else name in lookup
-        value = resolve(split(word, wrong, lookup), lookup) if here else ""
-        wrong(f"${{{text}}} has no counterpart and was fixed as {value!r}")
-        return [value]
-    nested = split(word, wrong, lookup)
-    default = resolve(nested, lookup)
-    if any(isinstance(part, Variable) for part in nested):
-        wrong(f"the variable in the default of ${{{text}}} was fixed as {default!r}")
-    if "}" in default:
-        value = lookup.get(name) or default
-        wrong(f"${{{text}}} has a brace in its default and was fixed as {value!r}")
-        return [value]
-    if operator == "-" and lookup.get(name) == "":
-        wrong(f"${{{text}}}: an empty value takes the default too")
-    return [Variable(name, default, False)]
-
-
-def resolve(parts: Iterable[str | Variable], lookup: Mapping[str, str]) -> str:
-    """The text that Compose would see."""
-    return "".join([part if isinstance(part, str) else lookup.get(part.name) or part.default for part in parts])
-
-
-# Merging
 
 
 def merge(under: Item, over: Item, path: tuple[str, ...] = ()) -> Item:
@@ -322,12 +64,6 @@ def without_reset(item: Item, done: dict[int, Item]) -> Item:
     return result
 
 
-def as_list(item: Item) -> list[Item]:
-    if isinstance(item.value, list):
-        return item.value
-    return [] if item.value is None else [item]
-
-
 def target(item: Item) -> str:
     """Where a volume is mounted, short or long syntax."""
     if isinstance(item.value, dict):
@@ -335,23 +71,6 @@ def target(item: Item) -> str:
         return str(found.value) if found else ""
     parts = str(item.value).split(":")
     return parts[1] if len(parts) > 1 else parts[0]
-
-
-def keyed(item: Item, name: str) -> Item:
-    """The list form of environment, labels, networks and the like as a mapping."""
-    if not isinstance(item.value, list):
-        return item
-    result: dict[str, Item] = {}
-    for entry in item.value:
-        text = str(entry.value)
-        if name == "extra_hosts" and "=" not in text:
-            key, separator, value = text.partition(":")
-        else:
-            key, separator, value = text.partition("=") if name in PAIRS else (text, "", "")
-        if isinstance(entry.value, dict):
-            continue
-        result[key] = entry.new(value if separator else None)
-    return item.new(result)
 
 
 class Scope:
@@ -466,6 +185,8 @@ class Project:
             tree = load_yaml(other_path, other_base)
             section = tree.value.get("services")
             others = section.value if section is not None and isinstance(section.value, dict) else {}
+        if not isinstance(other_name, str):
+            raise wrong_form(extends, "extends", "name of a service")
         if other_name not in others:
             raise ContainustError("E002", f"{path}, line {extends.line}: there is no service {other_name!r} to extend")
         other = self.extended(other_path, other_base, others, str(other_name), (*chain, link))

@@ -6,11 +6,15 @@ import os
 
 from containust.common.errors import ContainustError
 from containust.compose.convert import Conversion
-from containust.compose.convert import fields as f
-from containust.compose.convert.reader import Item, Project, Variable, as_list, resolve, split
+from containust.compose.convert.items import Item, as_list, comment, escaped, wrong_form
+from containust.compose.convert.reader import Project
+from containust.compose.convert.service import Service
+from containust.compose.convert.variables import Variable, resolve, split
 from containust.compose.formatter import format_source
 from containust.compose.lexer import is_name
-from containust.compose.tree import KEYWORDS, NAMESPACES, Source
+from containust.compose.parser import parse
+from containust.compose.resolver import Resolver, Unit
+from containust.compose.tree import KEYWORDS, NAMESPACES, ComponentNode, Problems, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,12 +26,13 @@ NETWORK_DEFAULT = "default"
 
 
 class Writer:
-    """Collects warnings and lines; one :class:`containust.compose.convert.fields.Service` a service."""
+    """Collects warnings and lines; one :class:`containust.compose.convert.service.Service` a service."""
 
     def __init__(
         self, paths: list[str], environ: Mapping[str, str], profiles: list[str], directory: str | None = None
     ) -> None:
         self.warnings: list[str] = []
+        self.first = os.path.dirname(os.path.abspath(paths[0]))
         self.project = Project(paths, environ, self.warn)
         # Where relative paths of the result start from.
         self.directory = self.project.directory if directory is None else os.path.abspath(directory)
@@ -37,13 +42,15 @@ class Writer:
         self.root: dict[str, Item] = self.project.root.value
 
     def warn(self, item: Item, why: str) -> None:
-        line = f"{os.path.relpath(item.file, self.project.directory)}:{item.line}: {why}"
+        line = f"{os.path.relpath(item.file, self.first)}:{item.line}: {why}"
         if line not in self.warnings:
             self.warnings.append(line)
 
     # Strings
 
     def parts(self, item: Item) -> list[str | Variable]:
+        if isinstance(item.value, (dict, list)):
+            raise wrong_form(item, "this value", "text or number")
         return split(as_text(item.value), lambda why: self.warn(item, why), self.lookup(item))
 
     def lookup(self, item: Item) -> dict[str, str]:
@@ -82,6 +89,23 @@ class Writer:
                 body += f"${{env.{part.name}{behind}}}"
         return f'"{body}"'
 
+    def judge(self, key: str, literal: str) -> str:
+        """Why the language does not take ``key = literal``; empty when it does.
+
+        A variable that is not set is no reason: Compose would ask for it too.
+        """
+        problems = Problems()
+        source = Source(
+            os.path.join(self.directory, "converted"), f"COMPONENT c {{ {key} = {literal} }}", self.directory
+        )
+        file = parse(source, problems)
+        unit = Unit(file, "")
+        resolver = Resolver(unit, {id(source): unit}, problems, self.environ)
+        for node in file.statements:
+            if isinstance(node, ComponentNode):
+                resolver.check(node)
+        return next((str(entry[4]) for entry in problems.entries if entry[0] != "E014"), "")
+
     # The file
 
     def conversion(self) -> Conversion:
@@ -96,19 +120,28 @@ class Writer:
         for name, item in services.value.items():
             if not isinstance(item.value, dict):
                 raise ContainustError("E006", f"{item.file}, line {item.line}: service {name!r} is no mapping")
-            converted.append(f.Service(self, name, item))
+            converted.append(Service(self, name, item))
         self.services = {service.name: service for service in converted}
         for service in converted:
             lines += ["", *service.component()]
         lines.append("")
         for service in converted:
             lines += service.connections()
+        self.cycle({service.component_name: service.targets for service in converted})
         lines.append("")
-        taken: set[tuple[str, int, str]] = set()
+        taken: dict[tuple[int, str, bool], set[str]] = {}
         for service in converted:
             lines += service.exposed(taken)
         text = format_source(Source("converted", "\n".join(lines) + "\n", None))
         return Conversion(text, self.warnings)
+
+    @staticmethod
+    def cycle(targets: dict[str, list[str]]) -> None:
+        from containust.compose.graph import cycles
+
+        for names in cycles(targets, 1):
+            path = " -> ".join([*names, names[0]])
+            raise ContainustError("E004", f"services depend on each other: {path}", "remove one of these depends_on")
 
     def sources(self) -> list[str]:
         return self.project.paths
@@ -136,13 +169,16 @@ class Writer:
                 continue
             if key in SILENT or key.startswith("x-"):
                 lines.append(comment(key, item, "Compose ignores it"))
+            elif key in ("volumes", "networks", "secrets", "configs") and not isinstance(item.value, dict):
+                if item.value is not None:
+                    raise wrong_form(item, key, "mapping")
             elif key in ("volumes", "networks"):
                 for name, one in item.value.items() if isinstance(item.value, dict) else ():
-                    if one.value and not (isinstance(one.value, dict) and set(one.value) <= {"labels"}):
+                    if one.value:
                         lines += self.lost(f"{key}.{name}", one)
             elif key in ("secrets", "configs"):
                 for name, one in item.value.items() if isinstance(item.value, dict) else ():
-                    if not (isinstance(one.value, dict) and "file" in one.value):
+                    if not (isinstance(one.value, dict) and set(one.value) == {"file"}):
                         lines += self.lost(f"{key}.{name}", one)
             else:
                 lines += self.lost(key, item)
@@ -174,35 +210,6 @@ def as_text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(value).removesuffix(".0") if "e" not in str(value) else str(value)
     return str(value)
-
-
-def comment(key: str, item: Item, why: str) -> str:
-    """One comment line with the value as JSON, which is YAML too."""
-    import json
-
-    try:
-        shown = json.dumps(item.plain(), ensure_ascii=True, default=str)
-    except (ValueError, RecursionError):
-        shown = "…"
-    if len(shown) > 2000:
-        shown = shown[:2000] + "…"
-    name = "".join([c if c.isprintable() else "?" for c in key])
-    return f"// {name}: {shown}  ({os.path.basename(item.file)} line {item.line}: {why})"
-
-
-def escaped(text: str) -> str:
-    """The inside of a string literal."""
-    result = []
-    for c in text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "$${"):
-        if c in "\n\t\r":
-            result.append({"\n": "\\n", "\t": "\\t", "\r": "\\r"}[c])
-        elif c == "\0" or 0xD800 <= ord(c) < 0xE000:
-            result.append("\ufffd")
-        elif c < " " or c == "\x7f":
-            result.append(f"\\u{{{ord(c):X}}}")
-        else:
-            result.append(c)
-    return "".join(result)
 
 
 def escaped_default(text: str) -> str:
