@@ -93,6 +93,7 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
             supervisor.start()
             if supervisor.failed:
                 raise next(iter(supervisor.failed.values()))
+            engine.tell_names({container.id for container in mine if container.name in start})
         except BaseException as error:
             send_result(writer, error)
             supervisor.failed = {}
@@ -271,6 +272,7 @@ def remove(engine: Engine, names: list[str], force: bool = False, volumes: bool 
         if not state.containers and state.networks:
             engine.networks(state).teardown()
         engine.release_range(state, {container.id_base for container in chosen})
+    engine.tell_names(set())
     return [container.name for container in chosen]
 
 

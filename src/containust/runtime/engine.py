@@ -229,7 +229,16 @@ class Engine:
                 self.backend.restore_limits(supervisor.units[name].container, stack.components[name])
         for old in replaced:  # only now: it would have come back, had its successor failed
             self.erase(old)
+        if started or gone:
+            self.tell_names({container.id for container in started})
         return steps
+
+    def tell_names(self, fresh: set[str]) -> None:
+        """Bring the hosts files of running containers, those in ``fresh`` apart, in line with who is there now."""
+        state = self.state()
+        for container in state.containers.values():
+            if container.attachments and container.id not in fresh and alive(container):
+                self.backend.write_hosts(container, peers(container, state))
 
     def _settle(self) -> None:
         """Rules and record of a start, while the containers build their roots."""

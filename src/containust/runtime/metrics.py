@@ -22,11 +22,14 @@ class Metrics(Record):
     __slots__ = (
         "cpu_ns",
         "cpu_percent",
+        "cpu_pressure",
+        "io_pressure",
         "io_read",
         "io_write",
         "memory",
         "memory_limit",
         "memory_peak",
+        "memory_pressure",
         "net_received",
         "net_sent",
         "oom_kills",
@@ -45,6 +48,9 @@ class Metrics(Record):
         self.throttled_periods = stats.throttled_periods
         self.io_read = stats.io_read
         self.io_write = stats.io_write
+        self.cpu_pressure = stats.cpu_pressure
+        self.memory_pressure = stats.memory_pressure
+        self.io_pressure = stats.io_pressure
         self.net_received, self.net_sent = network
 
 

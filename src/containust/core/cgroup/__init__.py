@@ -85,15 +85,18 @@ class Limits:
 
 
 class Stats:
-    """Figures of one group. Times in nanoseconds, sizes in bytes; None where the kernel does not account it."""
+    """Figures of one group: nanoseconds, bytes, percent of waiting; None where the kernel does not account it."""
 
     __slots__ = (
         "cpu_ns",
+        "cpu_pressure",
+        "io_pressure",
         "io_read",
         "io_write",
         "memory",
         "memory_limit",
         "memory_peak",
+        "memory_pressure",
         "oom_kills",
         "pids",
         "throttled_periods",
@@ -109,6 +112,10 @@ class Stats:
         self.throttled_periods: int | None = None
         self.io_read: int | None = None
         self.io_write: int | None = None
+        # Percent of the last ten seconds in which some process waited (PSI); v2 only.
+        self.cpu_pressure: float | None = None
+        self.memory_pressure: float | None = None
+        self.io_pressure: float | None = None
 
 
 CPU_PERIOD = 100_000

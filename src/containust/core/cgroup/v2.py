@@ -39,6 +39,7 @@ class V2Manager:
                 pass
             for name, value in settings(limits):
                 write_control(f"{directory}/{name}", value)
+            _filter_devices(directory)
         except OSError as error:
             self.prune(path)
             raise ContainustError(
@@ -134,6 +135,9 @@ class V2Cgroup:
                 elif key == "wbytes":
                     written += int(value)
         stats.io_read, stats.io_write = read, written
+        stats.cpu_pressure = pressure(f"{directory}/cpu.pressure")
+        stats.memory_pressure = pressure(f"{directory}/memory.pressure")
+        stats.io_pressure = pressure(f"{directory}/io.pressure")
         return stats
 
     def oom_kills(self) -> int:
@@ -142,6 +146,19 @@ class V2Cgroup:
 
     def remove(self) -> bool:
         return remove_group(f"{self.root}/{self.path}")
+
+
+def _filter_devices(directory: str) -> None:
+    from containust.core.cgroup.devices import attach
+
+    group = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        attach(group)
+    except OSError as error:
+        error.filename = f"the device filter of {directory}"
+        raise
+    finally:
+        os.close(group)
 
 
 def settings(limits: Limits) -> list[tuple[str, str]]:
@@ -161,6 +178,15 @@ def settings(limits: Limits) -> list[tuple[str, str]]:
     if limits.pids is not None:
         files.append(("pids.max", str(limits.pids)))
     return files
+
+
+def pressure(path: str) -> float | None:
+    """Percent of the last ten seconds in which some process waited for the resource (Documentation/accounting/psi.rst);
+    None where the kernel does not account it."""
+    for field in (read_text(path) or "").split():
+        if field.startswith("avg10="):
+            return float(field[6:])
+    return None
 
 
 def cpu_weight(shares: int) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from containust.common.types import Component
     from containust.core.cgroup import Stats
     from containust.runtime.container import Handle, Job
+    from containust.runtime.network.attachment import Attachment
     from containust.runtime.state import Container
 
 
@@ -69,6 +70,9 @@ class ContainerBackend(Protocol):
 
     def group_path(self, container: Container) -> str:
         """Name of the container's cgroup below each hierarchy."""
+
+    def write_hosts(self, container: Container, peers: Mapping[str, list[Attachment]]) -> None:
+        """Bring the names that a running container resolves up to date; ``peers`` as in :class:`Job`."""
 
     def oom_killed(self, container: Container) -> bool:
         """Whether the kernel has killed a process of the container for memory."""

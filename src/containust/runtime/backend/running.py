@@ -13,9 +13,12 @@ from containust.runtime import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from containust.common.types import Component
     from containust.runtime.container import Handle, Job
     from containust.runtime.launch import Launch
+    from containust.runtime.network.attachment import Attachment
     from containust.runtime.project import Project
     from containust.runtime.state import Container
 
@@ -165,6 +168,24 @@ class RunningContainers:
     def oom_killed(self, container: Container) -> bool:
         """Whether the kernel has killed a process of the container for memory."""
         return self.groups.find(self.group_path(container)).oom_kills() > 0
+
+    def write_hosts(self, container: Container, peers: Mapping[str, list[Attachment]]) -> None:
+        """Rewrite the ``/etc/hosts`` of a running container, where it is, because the container has it mounted."""
+        from containust.runtime.container import places
+        from containust.runtime.network.hosts import hosts_file
+
+        hostname = container.spec.get("hostname") or container.name
+        content = hosts_file(hostname, [container.name], places(container.attachments), peers).encode()
+        try:
+            fd = os.open(f"{self.run_directory(container)}/hosts", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return  # it has ended meanwhile
+        try:
+            if os.read(fd, len(content) + 1) != content:
+                os.pwrite(fd, content, 0)
+                os.ftruncate(fd, len(content))
+        finally:
+            os.close(fd)
 
     def stats(self, container: Container) -> cgroup.Stats:
         """What the kernel accounts for the container now."""
