@@ -65,9 +65,10 @@ class Limits:
     """Limits of a container in kernel terms; None means none.
 
     ``memory`` bytes, ``cpu_shares`` in v1 shares, ``cpu_quota`` microseconds a ``CPU_PERIOD``, ``io_weight`` 1-10000.
+    ``devices`` bounds what devices may be opened and made; only containers that can make nodes need it.
     """
 
-    __slots__ = ("cpu_quota", "cpu_shares", "io_weight", "memory", "pids")
+    __slots__ = ("cpu_quota", "cpu_shares", "devices", "io_weight", "memory", "pids")
 
     def __init__(
         self,
@@ -76,12 +77,14 @@ class Limits:
         cpu_quota: int | None = None,
         io_weight: int | None = None,
         pids: int | None = None,
+        devices: bool = False,
     ) -> None:
         self.memory = memory
         self.cpu_shares = cpu_shares
         self.cpu_quota = cpu_quota
         self.io_weight = io_weight
         self.pids = pids
+        self.devices = devices
 
 
 class Stats:

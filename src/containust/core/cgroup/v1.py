@@ -8,7 +8,6 @@ from errno import EEXIST, ENOENT
 from containust.common.errors import ContainustError
 from containust.core.cgroup import (
     CPU_PERIOD,
-    PARENT,
     Limits,
     Stats,
     read_keyed,
@@ -20,7 +19,10 @@ from containust.core.cgroup import (
 
 # Always joined: what `ps` shows and what bounds a fork bomb. Others only for a declared limit: each costs a directory.
 ALWAYS = ("pids", "memory", "cpuacct")
-ALL = ("pids", "memory", "cpuacct", "cpu", "blkio")
+ALL = ("pids", "memory", "cpuacct", "cpu", "blkio", "devices")
+
+# What a group with ``Limits.devices`` may open: the nodes of core/filesystem/devices.py, terminals, nothing to be made.
+DEVICES = (*(f"c 1:{minor} rw" for minor in (3, 5, 7, 8, 9)), "c 5:0 rw", "c 5:2 rw", "c 136:* rw")
 
 
 class V1Manager:
@@ -89,16 +91,19 @@ class V1Manager:
             files.append(("cpu.cfs_quota_us", str(limits.cpu_quota)))
         if limits.io_weight is not None:
             settings.setdefault("blkio", []).append(self._io_weight(limits.io_weight))
+        if limits.devices:
+            files = settings.setdefault("devices", [])
+            files += [("devices.deny", "a"), *(("devices.allow", device) for device in DEVICES)]
         return settings
 
     def _io_weight(self, weight: int) -> tuple[str, str]:
-        for name in ("blkio.bfq.weight", "blkio.weight"):
-            if os.path.exists(f"{self.root}/blkio/{PARENT}") or os.path.exists(f"{self.root}/blkio/{name}"):
-                bounded = max(1, min(1000, weight // 10 or 1))
-                return name, str(max(10, bounded) if name == "blkio.weight" else bounded)
+        # Only groups below the root have a weight; the root shows by BFQ's other files that they will. Both count from
+        # a default of 100, and BFQ's ends at 1000.
+        if os.path.exists(f"{self.root}/blkio/blkio.bfq.io_serviced"):
+            return "blkio.bfq.weight", str(min(1000, weight))
         raise ContainustError(
             "R002",
-            "this kernel has no proportional I/O weight (neither blkio.bfq.weight nor blkio.weight)",
+            "this kernel has no proportional I/O weight (blkio.bfq.weight)",
             "remove `io_weight`, or boot a kernel with the BFQ scheduler",
         )
 

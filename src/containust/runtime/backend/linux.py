@@ -346,7 +346,13 @@ def limits(component: Component) -> Limits:
         cpu_quota=None if component.cpus is None else max(1000, int(component.cpus * CPU_PERIOD)),
         io_weight=component.io_weight,
         pids=component.pids,
+        devices=component.userns == "host" and _makes_nodes(component),
     )
+
+
+def _makes_nodes(component: Component) -> bool:
+    names = {name.upper().removeprefix("CAP_") for name in component.capabilities or ()}
+    return bool(names & {"MKNOD", "ALL"})
 
 
 def scratch(component: Component) -> list[tuple[str, dict[str, str | int | None]]]:
