@@ -126,6 +126,31 @@ def test_every_error_of_a_file_in_one_run_sorted(files: Files) -> None:
     assert len(found) >= 6
 
 
+MISTAKES = {
+    'COMPONENT a {\n HEALTHCHECK { x = 1 }\n restart: "always"\n env { A = 1 }\n x [1]\n}': [2, 3, 4, 5],
+    "EXPOSE 80\nconnect a -> b\nEXPOSE 80 => a\nCONNECT a > b\n": [2, 3, 4],
+    'COMPONENT a {\n port = 80, x = 1\n y = "a" "b"\n z = [1 2]\n w = yes\n}': [2, 3, 4, 5],
+    'IMPORT x.ctst\nIMPORT "x" as y\nCOMPONENT a from b {}\nCOMPONENT {}\nEXPOSE\n': [1, 2, 3, 4, 6],
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_each_mistake_is_told_once_and_the_next_line_too(files: Files, text: str) -> None:
+    _, found = files.check(text)
+    assert [d.place.line for d in found if d.code == "E001"] == MISTAKES[text]
+
+
+def test_what_was_meant_is_named(files: Files) -> None:
+    def help(text: str) -> str:
+        return " ".join(line for one in files.check(text)[1] for line in one.help)
+
+    assert "an arrow is written ->" in help("EXPOSE 80 => a") and "an arrow" in help("CONNECT a > b")
+    assert "upper case: CONNECT" in help("EXPOSE 80\nconnect a -> b") and "upper case: FROM" in help(
+        "COMPONENT a from b {}"
+    )
+    assert "upper case: AS" in help('IMPORT "x" as y') and "did you mean COMPONENT" in help("COMPONNT a {}")
+
+
 def test_at_most_a_hundred(files: Files) -> None:
     assert len(files.codes(one("x = 1\n" * 1000))) == 100
 

@@ -167,6 +167,14 @@ def _unreadable(
     if c == "-" and text[start + 1] in DIGITS:
         problems.add("E001", source, start, start + 1, "numbers have no sign", ["every number is 0 or more"])
         return start + 1
+    if c == ">":
+        begin = start
+        if tokens and tokens[-1][0] == "=" and tokens[-1][2] == start:
+            begin = tokens.pop()[1]
+        seen = text[begin : start + 1]
+        tokens.append((UNREADABLE, begin, start + 1, seen))
+        problems.add("E001", source, begin, start + 1, f"unexpected {seen!r}", ["an arrow is written ->"])
+        return start + 1
     i = start + 1
     while i < size and not (
         text[i] in WORD or text[i] in SIGNS or text[i] in SPACE or text[i] in "\"'/#" or text[i : i + 2] == "->"

@@ -81,10 +81,9 @@ class Parser:
                 statements.append(statement)
                 if self.tokens[self.at][0] in STATEMENTS or self.tokens[self.at][0] == END:
                     continue
-                self.error(
-                    f"unexpected {shown(self.tokens[self.at])} after the statement",
-                    ["the next statement starts with IMPORT, COMPONENT, CONNECT or EXPOSE"],
-                )
+                from containust.compose.recovery import after_statement
+
+                after_statement(self, self.tokens[self.at])
             self.to_statement()
 
     def import_(self) -> Import | None:

@@ -32,6 +32,15 @@ def no_statement(parser: Parser, token: Token) -> None:
     parser.problems.add("E001", parser.source, token[1], token[2], f"unexpected {shown(token)}", help, (), suggest)
 
 
+def after_statement(parser: Parser, token: Token) -> None:
+    """``token`` follows a whole statement: one of its own on a new line, or the rest of this one."""
+    if token[0] == IDENT and first_on_line(parser.source.text, token[1]):
+        no_statement(parser, token)
+        return
+    help = ["the next statement starts with IMPORT, COMPONENT, CONNECT or EXPOSE"]
+    parser.error(f"unexpected {shown(token)} after the statement", help)
+
+
 def header_error(parser: Parser, node: ComponentNode, token: Token) -> None:
     """Something else stands where the brace of a component belongs: go on at the brace, if one comes."""
     node.damaged = True
@@ -162,9 +171,11 @@ def to_property(parser: Parser) -> None:
             depth = max(depth - 1, 0)
         elif kind in OPENING:
             depth += 1
-        elif depth == 0 and kind == IDENT and tokens[parser.at + 1][0] == "=":
-            begins = first or first_on_line(parser.source.text, tokens[parser.at][1])
-            if begins:
+        elif depth == 0 and kind == IDENT:
+            after = tokens[parser.at + 1][0]
+            if after == "=" and first:
+                return
+            if after in ("=", ":", "{", "[") and first_on_line(parser.source.text, tokens[parser.at][1]):
                 return
         first = False
         parser.at += 1
