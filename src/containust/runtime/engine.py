@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from containust.runtime.state import State
 
 
+FINISH = 10.0  # seconds in which the end of the last container must have been recorded
+
+
 class Options:
     """What a start depends on beside the stack itself."""
 
@@ -525,10 +528,24 @@ class Engine:
             if supervisor.released:
                 supervisor.let_go()
             else:
-                self.finish(supervisor)
+                self._finish_when_possible(supervisor)
         finally:
             self._release_ports()
             ownership.release()
+
+    def _finish_when_possible(self, supervisor: Supervisor) -> None:
+        """As :meth:`finish`; a full disk gets some time, for how the containers ended is known to nobody else."""
+        deadline = time.monotonic() + FINISH
+        while True:
+            kept = supervisor.unrecorded()
+            try:
+                self.finish(supervisor)
+                return
+            except ContainustError:
+                if time.monotonic() > deadline or supervisor.interrupted or supervisor.released:
+                    raise
+            supervisor.record_later(kept)
+            time.sleep(0.2)
 
     def finish(self, supervisor: Supervisor) -> None:
         """After the last container: forget the `--rm` ones, take the networks down when nobody uses them."""

@@ -34,12 +34,17 @@ class Ownership:
     def take(self) -> None:
         """Become the supervisor; a present one is asked to hand over and does so without touching a container.
 
-        Raises ContainustError S002 when it does not within 15 s.
+        Raises ContainustError S002 when it does not within 15 s, S003 where nothing can be written.
         """
         deadline = time.monotonic() + PATIENCE
         asked = 0
         while True:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                from containust.runtime.state import permission
+
+                raise permission(self.path, error) from None
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from errno import EACCES, EAGAIN, EPERM, EROFS
+from errno import EACCES, EAGAIN, EDQUOT, ENOSPC, EPERM, EROFS
 
 from containust.common.errors import ContainustError
 from containust.common.types import Record
@@ -175,7 +175,10 @@ def load(project: Project) -> State:
             "S001", f"cannot read {path}: {error.strerror}", "it must be a regular file, not a link"
         ) from None
     try:
-        size = os.fstat(fd).st_size
+        status = os.fstat(fd)
+        if status.st_mode & 0o170000 != 0o100000:
+            raise ContainustError("S001", f"{path} is not a regular file", "move it away; it has not been changed")
+        size = status.st_size
         text = b""
         while len(text) < size:
             piece = os.read(fd, size - len(text))
@@ -201,16 +204,33 @@ def decode(text: bytes, path: str) -> State:
         state = State()
         for values in document["containers"]:
             container = Container(**values)
+            _check(container)
             state.containers[container.id] = container
         state.networks = document.get("networks", {})
         state.offline = bool(document.get("offline"))
         return state
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ContainustError(
             "S001",
             f"{path} is damaged ({error}); it has not been changed",
             "restore it from a backup, or move it away to start afresh (running containers then need `ctst doctor`)",
         ) from None
+
+
+def _check(container: Container) -> None:
+    """Refuse what would fail later, or act on something else: a pid that is none, an id that is a path."""
+    numbers = (container.pid, container.start_ticks, container.id_base, container.exit_code, container.signal)
+    texts = (container.id, container.name, container.boot_id, container.stop_signal, container.wanted)
+    if container.state not in TRANSITIONS or "/" in container.id or not container.id:
+        raise ValueError(f"no such state or id: {container.state!r}, {container.id!r}")
+    for number in numbers:
+        if number is not None and (type(number) is not int or number < 0):
+            raise ValueError(f"{container.name}: {number!r} is not a number")
+    for text in texts:
+        if type(text) is not str:
+            raise ValueError(f"{text!r} is not a text")
+    if type(container.spec) is not dict or type(container.restarts) is not int:
+        raise ValueError(f"{container.name}: no definition")
 
 
 def encode(state: State) -> bytes:
@@ -311,17 +331,18 @@ def save(project: Project, state: State) -> None:
         finally:
             os.close(directory)
     except OSError as error:
+        try:
+            os.unlink(temporary)  # on a full disk it is in the way
+        except OSError:
+            pass
         raise permission(path, error) from None
 
 
 def permission(path: str, error: OSError) -> ContainustError:
     """S003 for a state file that cannot be written, with what is in the way."""
     why = "the file system is read-only" if error.errno == EROFS else error.strerror
-    return ContainustError(
-        "S003",
-        f"cannot write {path}: {why}",
-        "run as the user who owns this project, or name another place with --state-file",
-    )
+    remedy = "free some space, or" if error.errno in (ENOSPC, EDQUOT) else "run as the user who owns this project, or"
+    return ContainustError("S003", f"cannot write {path}: {why}", f"{remedy} name another place with --state-file")
 
 
 def now() -> str:

@@ -191,13 +191,21 @@ class Supervisor:
         what happened is recorded as soon as that is possible."""
         if not self._changed or time.monotonic() < self._record_from:
             return
-        changed = dict(self._changed)
+        changed = self.unrecorded()
         try:
             self.record()
         except ContainustError:
-            self._changed = {**changed, **self._changed}
+            self.record_later(changed)
             self._record_from = time.monotonic() + RECORD_AGAIN
             self._after(RECORD_AGAIN, lambda: None)
+
+    def unrecorded(self) -> dict[str, Container]:
+        """What has changed since it was last recorded, by id."""
+        return dict(self._changed)
+
+    def record_later(self, containers: dict[str, Container]) -> None:
+        """Take back what could not be recorded."""
+        self._changed = {**containers, **self._changed}
 
     def merge(self, state: State) -> None:
         """Put what changed into ``state``."""
