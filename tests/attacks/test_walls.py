@@ -102,3 +102,42 @@ def test_a_joining_process_traces_the_first_only_with_the_capability(ctst: Ctst,
     assert ctst("exec", "one", "--", "cat", "/proc/1/environ").status == status
     assert ctst("exec", "one", "--", "cat", "/proc/1/cmdline").status == 0
     assert ctst("exec", "one", "--", "kill", "-0", "1").status == 0
+
+
+SETS = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ("0", {"CapInh": 0, "CapPrm": 0x2040, "CapEff": 0x2040, "CapBnd": 0x2040, "CapAmb": 0}),
+        ("1000:1000", dict.fromkeys(SETS, 0x2040)),  # declared for another user: it keeps them over exec
+    ],
+)
+def test_declared_capabilities_are_the_sets_of_program_probe_and_exec(
+    ctst: Ctst, user: str, expected: dict[str, int]
+) -> None:
+    (ctst.directory / "out").mkdir()
+    (ctst.directory / "out").chmod(0o777)
+    ctst.write(
+        f'''
+        COMPONENT one {{
+            image = "{BOX}"
+            command = ["sh", "-c", "grep Cap /proc/self/status > /out/program; sleep 600"]
+            healthcheck = {{ command = ["sh", "-c", "grep Cap /proc/self/status > /out/probe"] }}
+            capabilities = ["SETGID", "NET_RAW"]
+            user = "{user}"
+            volumes = ["./out:/out"]
+        }}
+        COMPONENT after {{
+            image = "{BOX}"
+            command = ["true"]
+        }}
+        CONNECT after -> one
+        '''
+    )
+    ctst.ok("run", "-d", "containust.ctst")
+    ctst.ok("exec", "one", "--", "sh", "-c", "grep Cap /proc/self/status > /out/exec")
+    for place in ("program", "probe", "exec"):
+        lines = (ctst.directory / "out" / place).read_text().splitlines()
+        assert {line.split(":")[0]: int(line.split()[1], 16) for line in lines} == expected, place

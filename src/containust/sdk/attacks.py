@@ -1,8 +1,8 @@
 """Attacks on this host's containers, tried for real: what ``ctst doctor --attack`` does.
 
 Containers of a project of its own, in a temporary directory, run :mod:`containust.runtime.attacks.inside`: as the
-container's program, as a health probe, through ``exec``, as another user, and with a writable root. None has a
-network.
+container's program, as a health probe, through ``exec``, as another user, and with a writable root below a reaper. None
+has a network.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ COMPONENT writable {{
     image = {image}
     command = {writable}
     readonly = false
+    init = true
     volumes = [{volume}]
     pids = {pids}
 }}
