@@ -166,7 +166,7 @@ for number in range({count}):
 def test_a_follower_sees_each_line_once_through_rotation_under_load(ctst: Ctst, tmp_path: Path) -> None:
     import zlib
 
-    count = 3_000_000 if FULL else 400_000
+    count = 3_000_000 if FULL else 220_000
     ctst.ok("run", "--rm", "--image", PYTHON, "--", "/usr/bin/python3", "-c", "pass")
     out = (tmp_path / "seen").open("wb")
     script = "import time; time.sleep(0.5)" + COUNTER.format(count=count)

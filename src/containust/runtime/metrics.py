@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from containust.runtime.backend.running import RunningContainers
     from containust.runtime.state import Container
 
-SAMPLE = 0.05  # seconds between the two readings that give CPU %
+TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # nanoseconds of a clock tick, in which start times are given
 
 
 class Metrics(Record):
-    """Figures of one container: percent of one CPU, bytes, counts; None where there is nothing to measure."""
+    """Figures of one container: percent of one CPU, bytes, counts; None where the host does not account it."""
 
     __slots__ = (
         "cpu_ns",
@@ -54,41 +54,54 @@ class Metrics(Record):
         self.net_received, self.net_sent = network
 
 
-def collect(backend: RunningContainers, containers: list[Container], sample: bool = True) -> dict[str, Metrics]:
-    """Metrics of running containers by id; CPU % over a short interval that all share."""
-    first = {c.id: (time.monotonic_ns(), backend.stats(c).cpu_ns) for c in containers} if sample else {}
-    if first:
-        time.sleep(SAMPLE)
-    result = {}
-    for container in containers:
-        metrics = Metrics(backend.stats(container), network_bytes(container))
-        before = first.get(container.id)
-        if before and before[1] is not None and metrics.cpu_ns is not None:
-            elapsed = time.monotonic_ns() - before[0]
-            metrics.cpu_percent = round(100 * (metrics.cpu_ns - before[1]) / elapsed, 1)
-        result[container.id] = metrics
-    return result
+class Meter:
+    """Reads the figures of running containers. CPU % is that since the reading before; at first, that since its start.
+
+    So one `ps` shows averages as procps does, and waits for nothing, and the readings of `ps --watch` show what is now.
+    """
+
+    __slots__ = ("_before", "_containers")
+
+    def __init__(self, containers: RunningContainers) -> None:
+        self._containers = containers
+        self._before: dict[str, tuple[int, int]] = {}  # by id: boot time in ns, CPU time in ns
+
+    def read(self, containers: list[Container]) -> dict[str, Metrics]:
+        """Metrics by id."""
+        interfaces = interface_bytes() if any(container.attachments for container in containers) else {}
+        before, self._before = self._before, {}
+        result = {}
+        for container in containers:
+            metrics = Metrics(self._containers.stats(container), network_bytes(container, interfaces))
+            moment = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            if metrics.cpu_ns is not None:
+                self._before[container.id] = moment, metrics.cpu_ns
+                started = (container.start_ticks or 0) * TICK
+                since, used = before.get(container.id, (started, 0))
+                metrics.cpu_percent = round(100 * (metrics.cpu_ns - used) / max(moment - since, TICK), 1)
+            result[container.id] = metrics
+        return result
 
 
-def network_bytes(container: Container) -> tuple[int | None, int | None]:
-    """Bytes received and sent by the container, read at the host's ends of its interfaces."""
+def network_bytes(container: Container, interfaces: dict[str, tuple[int, int]]) -> tuple[int | None, int | None]:
+    """Bytes received and sent by the container, counted at the host's ends of its interfaces."""
+    ends = [interfaces.get(item["host_interface"]) for item in container.attachments]
     received = sent = 0
-    if not container.attachments:
-        return None, None
-    for item in container.attachments:
-        base = f"/sys/class/net/{item['host_interface']}/statistics"
-        try:
-            # What the host's end sends is what the container receives.
-            received += _number(f"{base}/tx_bytes")
-            sent += _number(f"{base}/rx_bytes")
-        except OSError:
+    for end in ends:
+        if end is None:
             return None, None
-    return received, sent
+        # What the host's end sends is what the container receives.
+        sent += end[0]
+        received += end[1]
+    return (received, sent) if ends else (None, None)
 
 
-def _number(path: str) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return int(os.read(fd, 32))
-    finally:
-        os.close(fd)
+def interface_bytes() -> dict[str, tuple[int, int]]:
+    """Bytes received and sent by each interface of this network namespace (proc_pid_net(5)), by one read of all."""
+    interfaces = {}
+    with open("/proc/net/dev", "rb", buffering=0) as file:
+        for line in file.readall().splitlines()[2:]:
+            name, _, figures = line.partition(b":")
+            fields = figures.split()
+            interfaces[name.strip().decode()] = int(fields[0]), int(fields[8])
+    return interfaces

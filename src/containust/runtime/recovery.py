@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from containust.runtime.process import alive
 from containust.runtime.state import CREATED, RUNNING
 
 TYPE_CHECKING = False
@@ -13,11 +12,14 @@ if TYPE_CHECKING:
     from containust.runtime.state import State
 
 
-def needed(project: Project, state: State) -> bool:
-    """True when the record and the host may differ; only then is the engine's ``recover`` worth loading."""
+def needed(project: Project, state: State, live: int) -> bool:
+    """True when the record and the host may differ; only then is the engine's ``recover`` worth loading.
+
+    ``live`` is how many of the containers that are recorded as running do run.
+    """
     containers = state.containers.values()
-    running = [container for container in containers if container.state == RUNNING]
-    if any(container.state == CREATED for container in containers) or not all(map(alive, running)):
+    running = sum(container.state == RUNNING for container in containers)
+    if live != running or any(container.state == CREATED for container in containers):
         return True
     try:
         names = os.listdir(project.run)

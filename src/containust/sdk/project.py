@@ -18,20 +18,22 @@ if TYPE_CHECKING:
 
     from containust.runtime.backend.running import RunningContainers
     from containust.runtime.engine import Engine
-    from containust.runtime.state import Container
+    from containust.runtime.metrics import Meter, Metrics
+    from containust.runtime.state import Container, State
     from containust.runtime.transcript import Line as Line
 
 
 class Project:
     """The project of a directory. Everything raises ContainustError."""
 
-    __slots__ = ("_engine", "backend", "home", "offline")
+    __slots__ = ("_engine", "_meter", "backend", "home", "offline")
 
     def __init__(self, home: project.Project, offline: bool = False, backend: str = "auto") -> None:
         self.home = home
         self.offline = offline
         self.backend = backend
         self._engine: Engine | None = None
+        self._meter: Meter | None = None
 
     @property
     def engine(self) -> Engine:
@@ -64,36 +66,42 @@ class Project:
         """The project directory, ``.containust`` of somewhere."""
         return self.home.directory
 
-    def recover(self) -> None:
-        """Clean up after processes that were killed."""
-        from containust.runtime.recovery import needed
-
-        if os.access(self.home.run, os.W_OK) and needed(self.home, load(self.home)):
-            self.engine.recover()
-
     def names(self) -> list[str]:
         """Names of all containers."""
         return [container.name for container in load(self.home).containers.values()]
 
-    def ps(self, all: bool = False, sample: bool = True) -> list[dict[str, Any]]:
-        """Containers with their state and figures, running ones only unless ``all``. Keys as in cli.md."""
-        from containust.runtime.metrics import collect
+    def ps(self, all: bool = False) -> list[dict[str, Any]]:
+        """Containers with their state and figures, running ones only unless ``all``. Keys as in cli.md.
 
-        self.recover()
-        containers = list(load(self.home).containers.values())
-        running = [c for c in containers if c.state == RUNNING and alive(c)]
-        metrics = collect(self.containers, running, sample) if running else {}
+        ``cpu_percent`` is the use since the call before on this object, at the first since the container's start.
+        """
+        from containust.runtime.recovery import needed
+
+        state = load(self.home)
+        running = _running(state)
+        if needed(self.home, state, len(running)) and os.access(self.home.run, os.W_OK):
+            state = self.engine.recover()  # cleans up after processes that were killed
+            running = _running(state)
+        metrics = self._figures(list(running.values())) if running else {}
+        containers = state.containers.values()
         rows = []
         for container in containers:
-            if not all and container not in running:
+            if not all and container.id not in running:
                 continue
             row = _row(container)
-            if container.state == RUNNING and container not in running:
+            if container.state == RUNNING and container.id not in running:
                 row["state"] = "dead"
             if container.id in metrics:
                 row.update(metrics[container.id].as_dict())
             rows.append(row)
         return rows
+
+    def _figures(self, containers: list[Container]) -> dict[str, Metrics]:
+        if self._meter is None:
+            from containust.runtime.metrics import Meter
+
+            self._meter = Meter(self.containers)
+        return self._meter.read(containers)
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Everything known of one container. Secrets are references here as they are in the file."""
@@ -220,6 +228,10 @@ class Project:
         from containust.runtime.events import read
 
         return read(self.home, follow, since)
+
+
+def _running(state: State) -> dict[str, Container]:
+    return {c.id: c for c in state.containers.values() if c.state == RUNNING and alive(c)}
 
 
 def _row(container: Container) -> dict[str, Any]:

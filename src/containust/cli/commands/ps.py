@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 HELP = """Usage: ctst ps [-a] [--json] [--watch]
 
-List the project's running containers.
+List the project's running containers. CPU% is the part of one CPU used since the container's start; with --watch, after
+the first look, since the look before.
 
   -a, --all   stopped ones too
   --json      one document, sizes in bytes, times RFC 3339

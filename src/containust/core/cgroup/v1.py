@@ -172,7 +172,19 @@ class V1Cgroup:
         stats.cpu_ns = read_number(f"{self.root}/cpuacct/{self.path}/cpuacct.usage")
         if "cpu" in self.controllers:
             stats.throttled_periods = read_keyed(f"{self.root}/cpu/{self.path}/cpu.stat").get("nr_throttled")
+        if "blkio" in self.controllers:
+            stats.io_read, stats.io_write = self._io_bytes()
         return stats
+
+    def _io_bytes(self) -> tuple[int, int]:
+        """Bytes read and written, over all devices (``major:minor Read|Write|... bytes`` a line)."""
+        totals = {"Read": 0, "Write": 0}
+        path = f"{self.root}/blkio/{self.path}/blkio.throttle.io_service_bytes_recursive"
+        for line in (read_text(path) or "").splitlines():
+            fields = line.split()
+            if len(fields) == 3 and fields[1] in totals:
+                totals[fields[1]] += int(fields[2])
+        return totals["Read"], totals["Write"]
 
     def oom_kills(self) -> int:
         """How many processes of the group the kernel has killed for memory."""
