@@ -67,6 +67,8 @@ NR_sethostname = 170 if _X86 else 161
 NR_keyctl = 250 if _X86 else 219
 NR_seccomp = 317 if _X86 else 277
 NR_bpf = 321 if _X86 else 280
+NR_inotify_init1 = 294 if _X86 else 26
+NR_inotify_add_watch = 254 if _X86 else 27
 NR_tee = 276 if _X86 else 77
 NR_kill = 62 if _X86 else 129
 NR_prlimit64 = 302 if _X86 else 261
@@ -349,6 +351,16 @@ def close_range(first: int, last: int, flags: int = 0) -> None:
 def tee(from_fd: int, to_fd: int, length: int, flags: int) -> int:
     """tee(2): copy from one pipe to another without taking from the first; the number of bytes."""
     return check(syscall(NR_tee, from_fd, to_fd, length, flags), "tee")
+
+
+def inotify_init1(flags: int) -> int:
+    """inotify_init1(2)."""
+    return check(syscall(NR_inotify_init1, flags), "inotify_init1")
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2): the number under which events of ``path`` come."""
+    return check(syscall(NR_inotify_add_watch, fd, os.fsencode(path), mask), "inotify_add_watch", path)
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from containust.common.types import Component, ImageConfig, Ref
+    from containust.runtime.clients import Mark
     from containust.runtime.launch import Child
     from containust.runtime.logs import Capture
     from containust.runtime.network.attachment import Attachment
@@ -68,7 +69,7 @@ class Job:
 class Handle:
     """A container's process, held by pidfd while it is acted on."""
 
-    __slots__ = ("adopted", "capture", "child", "container", "pid", "pidfd", "terminal")
+    __slots__ = ("adopted", "capture", "child", "container", "mark", "pid", "pidfd", "terminal")
 
     def __init__(self, container: Container, pid: int, pidfd: int) -> None:
         self.container = container
@@ -76,6 +77,7 @@ class Handle:
         self.pidfd = pidfd
         self.child: Child | None = None  # until its program runs
         self.capture: Capture | None = None
+        self.mark: Mark | None = None  # of an exec, to be removed at its end
         self.terminal = -1  # master side of its terminal
         self.adopted = False  # not our child
 

@@ -27,6 +27,8 @@ RLIMIT_CORE = 4
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 TIOCSCTTY = 0x540E
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
 SCM_RIGHTS = 1
 
 
@@ -287,6 +289,10 @@ def _stdio(launch: Launch, channel: _socket.socket) -> None:
         slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
         os.fchown(slave, launch.uid, 5)
         fcntl.ioctl(slave, TIOCSCTTY, 0)
+        try:  # the size of the user's, before the program asks for it
+            fcntl.ioctl(slave, TIOCSWINSZ, fcntl.ioctl(0, TIOCGWINSZ, b"\0" * 8))
+        except OSError:
+            pass
         channel.sendmsg([b"T"], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", master))])
         for fd in (0, 1, 2):
             os.dup2(slave, fd)

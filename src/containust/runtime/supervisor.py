@@ -231,6 +231,7 @@ class Supervisor:
             return False
         self.units[unit.name] = unit
         self._running(unit, handle)
+        self._enter(self.backend.present(unit.container))
         return True
 
     def start(self, timeout: float | None = None) -> None:
@@ -372,12 +373,26 @@ class Supervisor:
                 capture.echo = lambda stream, data: echo(name, stream, data)
             for fd in capture.fds:
                 self._watch(fd, lambda fd=fd: self._output(unit, fd))  # type: ignore[misc]
+        arrivals = self.backend.arrivals(unit.container)
+        if arrivals >= 0 and arrivals not in self._callbacks:
+            self._watch(arrivals, self._arrived)
         if unit.component.healthcheck:
             if unit.container.health is None:
                 unit.container.health = "starting"
             unit.failures = 0
             unit.probe_interval = PROBE_FIRST
             unit.timers.append(self._after(0.01, lambda: self._probe(unit)))
+
+    def _arrived(self) -> None:
+        self._enter(self.backend.arrived())
+
+    def _enter(self, clients: list[int]) -> None:
+        for pidfd in clients:
+            self._watch(pidfd, lambda pidfd=pidfd: self._left(pidfd))  # type: ignore[misc]
+
+    def _left(self, pidfd: int) -> None:
+        self._forget(pidfd)
+        self.backend.left(pidfd)
 
     def _output(self, unit: Unit, fd: int) -> None:
         handle = unit.handle

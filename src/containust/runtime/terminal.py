@@ -66,7 +66,10 @@ class Terminal:
             elif over:
                 return
             if 0 in ready:
-                data = os.read(0, 65536)
+                try:
+                    data = os.read(0, 65536)
+                except OSError:  # EIO: the user's terminal is gone
+                    data = b""
                 if data:
                     write_all(self.master, data)
                 else:

@@ -162,14 +162,15 @@ class Project:
 
         backend = self.containers
         handle = execute(self.home, backend, name, argv, tty, interactive, user, workdir, env or {})
+        _forward_signals(handle.pid)
         if tty:
             from containust.runtime.terminal import Terminal
 
             with Terminal(handle.terminal) as terminal:
                 terminal.proxy(handle.pidfd)
-        else:
-            _forward_signals(handle.pid)
         status = backend.wait(handle)
+        if handle.mark:
+            handle.mark.remove()
         code = os.waitstatus_to_exitcode(status or 0)
         return 128 - code if code < 0 else code
 

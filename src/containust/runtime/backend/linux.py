@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from containust.common.types import Component, Volume
+    from containust.runtime.clients import Clients
     from containust.runtime.container import Job, places
     from containust.runtime.network.attachment import Attachment
     from containust.runtime.state import Container
@@ -35,12 +36,17 @@ if TYPE_CHECKING:
 # An unprivileged user of a container may listen on any port of its own network namespace.
 SYSCTLS = (("net/ipv4/ip_unprivileged_port_start", "0"),)
 JOURNAL_NAME = "journal"
+IN_CREATE = 0x100
 SHM_SIZE = 64 * 1024 * 1024
 STDIO = ((1, "stdout", b"stdout"), (2, "stderr", b"stderr"))
 
 
 class LinuxBackend(RunningContainers):
     """The containers of one project on this host: starts and removes them."""
+
+    _inotify = -1
+    _watched: list[tuple[int, Container]] | None = None
+    _clients: Clients | None = None
 
     def is_available(self) -> bool:
         return os.geteuid() == 0
@@ -305,6 +311,39 @@ class LinuxBackend(RunningContainers):
                 f"cannot set a limit of {container.name} in {error.filename}: {error.strerror}",
                 "it may use more than that already; `ctst restart` it",
             ) from None
+
+    def arrivals(self, container: Container) -> int:
+        try:
+            if self._inotify < 0:
+                self._inotify = syscalls.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+                self._watched = []
+            number = syscalls.inotify_add_watch(self._inotify, self.run_directory(container), IN_CREATE)
+        except OSError:  # as many of them as one user may have
+            return self._inotify
+        assert self._watched is not None
+        self._watched.append((number, container))
+        return self._inotify
+
+    def arrived(self) -> list[int]:
+        events = os.read(self._inotify, 65536)
+        return self._known_clients().arrived(events) if b"exec-" in events else []
+
+    def present(self, container: Container) -> list[int]:
+        return self._known_clients().present(container)
+
+    def _known_clients(self) -> Clients:
+        if self._clients is None:
+            from containust.runtime.clients import Clients
+
+            self._clients = Clients(self)
+        for number, container in self._watched or ():
+            self._clients.watch(number, container)
+        self._watched = []
+        return self._clients
+
+    def left(self, pidfd: int) -> None:
+        assert self._clients is not None
+        self._clients.left(pidfd)
 
     def remove(self, container: Container) -> None:
         path = self.group_path(container)

@@ -44,6 +44,18 @@ class ContainerBackend(Protocol):
     def exec(self, container: Container, job: Job) -> Handle:
         """Start another program in a running container."""
 
+    def arrivals(self, container: Container) -> int:
+        """A descriptor, one for all containers, that is readable when a client of exec has come; -1 without it."""
+
+    def arrived(self) -> list[int]:
+        """pidfds of the clients that have come since."""
+
+    def present(self, container: Container) -> list[int]:
+        """pidfds of the clients that were in an adopted container before."""
+
+    def left(self, pidfd: int) -> None:
+        """The client behind ``pidfd`` has ended: end what it started, unless it ended in order. Closes it."""
+
     def probe(self, container: Container, job: Job) -> Handle:
         """Begin to start a health probe; its handle's pidfd tells its end. Does not wait for the program."""
 

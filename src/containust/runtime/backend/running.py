@@ -96,12 +96,20 @@ class RunningContainers:
             return None
 
     def exec(self, container: Container, job: Job) -> Handle:
-        handle = self.enter(container, job, self.groups.find(self.group_path(container)))
-        assert handle.child is not None
-        if job.tty:
-            handle.terminal = handle.child.receive_terminal()
-        handle.child.wait_exec()
+        from containust.runtime.clients import Mark
+
+        mark = Mark(self, container)
+        try:
+            handle = self.enter(container, job, mark.group)
+            assert handle.child is not None
+            if job.tty:
+                handle.terminal = handle.child.receive_terminal()
+            handle.child.wait_exec()
+        except BaseException:
+            mark.remove()
+            raise
         handle.child = None
+        handle.mark = mark
         return handle
 
     def probe(self, container: Container, job: Job) -> Handle:
