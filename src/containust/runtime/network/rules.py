@@ -101,6 +101,20 @@ def published(
     return maps
 
 
+def udp_targets(
+    exposes: Iterable[Expose], attachments: Mapping[str, list[Attachment]]
+) -> dict[int, set[tuple[bytes, int]]]:
+    """Where each published UDP port leads: host port -> ``(packed address, port)`` of its component."""
+    targets: dict[int, set[tuple[bytes, int]]] = {}
+    for expose in exposes:
+        if expose.protocol == "udp" and attachments.get(expose.component):
+            place = attachments[expose.component][0]
+            for address in (place.address, place.address6):
+                if address:
+                    targets.setdefault(expose.host_port, set()).add((pack_address(address), expose.container_port))
+    return targets
+
+
 def build(
     project: str,
     networks: Mapping[str, Mapping[str, Any]],

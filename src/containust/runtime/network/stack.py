@@ -232,11 +232,16 @@ class StackNetworks:
                 rules.route_loopback6(nft, self.project, self.recorded)
             if not outside:
                 rules.enforce(nft, self.project, content)
-                return
-            with HostLock():
-                # The rules first: what forwarding would let through, they already keep apart.
-                rules.enforce(nft, self.project, content)
-                self._forward(nft)
+            else:
+                with HostLock():
+                    # The rules first: what forwarding would let through, they already keep apart.
+                    rules.enforce(nft, self.project, content)
+                    self._forward(nft)
+            targets = rules.udp_targets(exposes, attachments)
+            if targets:
+                from containust.core.conntrack import forget_udp
+
+                forget_udp(nft, targets)
         except OSError as error:
             raise _refused(error, "cannot set the rules of the project's networks") from error
 
