@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,12 @@ def times(directory: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
+def quiet(directory: Path) -> bool:
+    before = times(directory)
+    time.sleep(0.5)
+    return times(directory) == before
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("running", [False, True])
 def test_a_plan_writes_nothing_and_starts_nothing(ctst: Ctst, tmp_path: Path, running: bool) -> None:
@@ -59,13 +66,15 @@ def test_a_plan_writes_nothing_and_starts_nothing(ctst: Ctst, tmp_path: Path, ru
     if running:
         ctst.ok("run", "-d")
         ctst.write(STACK.replace("64MiB", "65MiB"))
+        eventually(lambda: "DB_HOST" in ctst.ok("logs", "web"))
+        eventually(lambda: quiet(ctst.directory))  # what the components print and their exits are written down
     before = times(ctst.directory)
     trace = tmp_path / "trace"
     calls = "trace=%file,%process,write,pwrite64,writev,ftruncate,fallocate,kill,pidfd_send_signal,mount,setns,unshare"
     done = subprocess.run(
         ["strace", "-f", "-qq", "-y", "-e", calls, "-e", "signal=none", "-o", str(trace), *COMMAND, "plan"],
         cwd=ctst.directory,
-        env=ctst.environ,
+        env={**ctst.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         preexec_fn=ctst.enter,
         capture_output=True,
         text=True,
