@@ -223,15 +223,16 @@ def test_docker_saves_for_us_and_runs_ours(ctst: Ctst, built: Built, tmp_path: P
     ctst.ok("run", "--rm", "--image", BOX, "--", "true")
     ctst.ok("save", BOX, "-o", str(tmp_path / "ours.tar"))
     group = f"containust-test-{os.getpid()}"
+    short = tempfile.mkdtemp(prefix="ctst-")  # containerd's sockets lie three levels below; 104 bytes are theirs
 
     def work() -> None:
-        environ = {**os.environ, "HOME": str(tmp_path), "DOCKER_HOST": f"unix://{tmp_path}/socket"}
+        environ = {**os.environ, "HOME": str(tmp_path), "DOCKER_HOST": f"unix://{short}/socket"}
 
         def docker(*words: str) -> str:
             return output("docker", *words, env=environ)
 
         options = ["--iptables=false", "--ip6tables=false", "--bridge=none", f"--cgroup-parent=/{group}"]
-        places = [f"--data-root={tmp_path}/data", f"--exec-root={tmp_path}/exec", f"--pidfile={tmp_path}/pid"]
+        places = [f"--data-root={tmp_path}/data", f"--exec-root={short}", f"--pidfile={tmp_path}/pid"]
         with open(tmp_path / "log", "wb") as log:
             daemon = subprocess.Popen(
                 ["dockerd", *places, *options, "-H", environ["DOCKER_HOST"]], stdout=log, stderr=log, env=environ
@@ -255,5 +256,6 @@ def test_docker_saves_for_us_and_runs_ours(ctst: Ctst, built: Built, tmp_path: P
         apart(work)
     finally:
         remove_groups(group)
+        shutil.rmtree(short)
     (loaded,) = json.loads(ctst.ok("load", f"{tmp_path}/theirs.tar", "--json"))["images"]
     assert "of the image" in ctst.ok("run", "--rm", "--image", f"image://{loaded['name']}")
