@@ -57,6 +57,16 @@ def supervise_live(engine: Engine, unit: str, start: list[str]) -> None:
         supervise(engine, {unit})
 
 
+def adopt_orphans(engine: Engine) -> None:
+    """Bring the supervisors of all units back to life that were killed, whatever the command at hand is about."""
+    live = {unit_of(container) for container in load(engine.project).containers.values() if alive(container)}
+    for unit in live:
+        try:
+            supervise(engine, {unit})
+        except ContainustError:
+            pass  # another unit's trouble is not this command's; the next one tries again
+
+
 def in_background(engine: Engine, unit: str, start: list[str]) -> None:
     """Fork a supervisor for ``unit`` that adopts what runs and starts the containers called ``start``.
 
@@ -162,6 +172,7 @@ def stop(engine: Engine, names: list[str], timeout: float | None = None, force: 
     """
     if not choose(engine.recover(), names):
         return []
+    adopt_orphans(engine)
     with Update(engine.project) as state:
         chosen = choose(state, names)
         running = [container for container in chosen if alive(container)]
@@ -230,6 +241,7 @@ def _lives(container: Container) -> bool:
 def start(engine: Engine, names: list[str]) -> list[str]:
     """Start stopped containers as they were; returns the names of those that were started. Running ones stay."""
     engine.recover()
+    adopt_orphans(engine)
     chosen = [c for c in choose(load(engine.project), names) if not alive(c)]
     for unit in dict.fromkeys(unit_of(container) for container in chosen):
         in_background(engine, unit, [c.name for c in chosen if unit_of(c) == unit])
@@ -247,6 +259,7 @@ def restart(engine: Engine, names: list[str], timeout: float | None = None) -> l
 def remove(engine: Engine, names: list[str], force: bool = False, volumes: bool = False) -> list[str]:
     """Remove containers; running ones only with ``force``. Returns their names. Raises ContainustError R006."""
     engine.recover()
+    adopt_orphans(engine)
     chosen = choose(load(engine.project), names)
     if not engine.project.exists():
         return []

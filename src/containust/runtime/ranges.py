@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from containust.common.errors import ContainustError
@@ -35,10 +36,7 @@ def claim(project_id: str, directory: str) -> int:
                 owner = os.readlink(path)
             if owner == directory:
                 return base
-            if not os.path.exists(owner):
-                temporary = f"{path}.{os.getpid()}"
-                os.symlink(directory, temporary)
-                os.rename(temporary, path)
+            if not os.path.exists(owner) and _take_over(path, owner, directory):
                 return base
             slot = (slot + 1) % COUNT
     except OSError as error:
@@ -46,6 +44,25 @@ def claim(project_id: str, directory: str) -> int:
             "R001", f"cannot claim an id range in {DIRECTORY}: {error.strerror}", "run as root"
         ) from None
     raise ContainustError("R001", "every id range of this host is claimed", f"remove stale links in {DIRECTORY}")
+
+
+def _take_over(path: str, owner: str, directory: str) -> bool:
+    """Give ``directory`` the claim of a project that is gone; False when another project was quicker."""
+    lock = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.readlink(path) != owner:
+            return False
+        temporary = f"{path}.new"
+        try:
+            os.unlink(temporary)  # of one that was killed
+        except FileNotFoundError:
+            pass
+        os.symlink(directory, temporary)
+        os.rename(temporary, path)
+        return True
+    finally:
+        os.close(lock)
 
 
 def release(base: int, directory: str) -> None:
