@@ -53,16 +53,6 @@ def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 # What may be skipped where CI=true, by the beginning of its reason; anything else that is skipped fails the run.
 ALLOWED_SKIPS = (
     "the unified hierarchy only",  # those run in the guest of tests/guest
-    "CONTAINUST_TEST_DEBIAN names no Debian root file system",  # needs debootstrap and minutes
-    "postgres is not installed",
-    "podman is not installed",  # hundreds of megabytes of packages each
-    "docker is not installed",
-    "nginx is not installed",  # these would start as services of the machine that installs them
-    "redis is not installed",
-    "postgresql is not installed",
-    "node is not installed",
-    "zsh is not installed",
-    "fish is not installed",
 )
 
 
