@@ -133,7 +133,9 @@ def main(words: list[str]) -> int:
         text = (
             diagnostics(context.error_color)
             if diagnostics
-            else render(error.code, error.message, error.help, context.error_color)
+            else render(
+                error.code, error.message, error.help, context.error_color, (error.container or "", error.output)
+            )
         )
         _complain(text)
         return error.status

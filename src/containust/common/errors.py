@@ -13,7 +13,8 @@ class ContainustError(Exception):
 
     ``code`` is a key of :data:`containust.common.codes.CODES`, ``message`` one line without the code,
     ``help`` zero or more lines that each say something to do. ``status`` overrides the exit status that the
-    table gives the code (used for 126 and 127 of a program that cannot be started).
+    table gives the code (used for 126 and 127 of a program that cannot be started). ``container`` is the name of
+    the container whose behaviour was the reason, and ``output`` the last lines that it wrote.
     """
 
     def __init__(self, code: str, message: str, *help: str, status: int | None = None) -> None:
@@ -21,6 +22,8 @@ class ContainustError(Exception):
         self.code = code
         self.message = message
         self.help = list(help)
+        self.container: str | None = None
+        self.output: list[str] = []
         self._status = status
 
     @property

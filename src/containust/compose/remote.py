@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from containust.common.errors import ContainustError
+from containust.core.filesystem.private import make_private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def write(path: str, data: bytes) -> None:
     """Replace the file at ``path`` as a whole or not at all."""
     temporary = f"{path}.{os.getpid()}.new"
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_private(os.path.dirname(path))
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()

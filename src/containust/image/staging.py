@@ -13,6 +13,7 @@ import fcntl
 import os
 
 from containust.common.errors import ContainustError
+from containust.core.filesystem.private import make_private
 from containust.image.tree import Tree
 
 TYPE_CHECKING = False
@@ -64,7 +65,7 @@ class Staging:
     def __enter__(self) -> Staging:
         try:
             for part in PARTS:
-                os.makedirs(f"{self.store.directory}/{part}", mode=0o700, exist_ok=True)
+                make_private(f"{self.store.directory}/{part}")
             # Shared by all imports: a prune waits for them, since their layers belong to no image yet.
             self._shared = os.open(f"{self.store.directory}/staging", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._shared, fcntl.LOCK_SH)

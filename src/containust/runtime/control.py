@@ -105,6 +105,8 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
                 raise next(iter(supervisor.failed.values()))
             engine.tell_names({container.id for container in mine if container.name in start})
         except BaseException as error:
+            if isinstance(error, ContainustError) and error.container:
+                error.help.append(f"see `ctst logs {error.container}`")
             send_result(writer, error)
             supervisor.failed = {}
             if not supervisor.units:
@@ -133,9 +135,9 @@ def send_result(writer: int, error: BaseException | None, value: Any = None) -> 
 
     failure: Any = None
     if isinstance(error, ContainustError):
-        failure = (error.code, error.message, error.help, error.status)
+        failure = (error.code, error.message, error.help, error.status, error.container, error.output)
     elif error is not None:
-        failure = ("R004", f"the supervisor failed: {error!r}", [], 1)
+        failure = ("R004", f"the supervisor failed: {error!r}", [], 1, None, [])
     data = marshal.dumps((failure, value))
     data = len(data).to_bytes(4, "little") + data
     while data:
@@ -159,8 +161,10 @@ def receive_result(reader: int) -> Any:
         raise ContainustError("R004", "the supervisor ended before it was ready", "see `ctst events` and try again")
     failure, value = marshal.loads(data[4:])
     if failure:
-        code, message, help, status = failure
-        raise ContainustError(code, message, *help, status=status)
+        code, message, help, status, container, output = failure
+        error = ContainustError(code, message, *help, status=status)
+        error.container, error.output = container, output
+        raise error
     return value
 
 

@@ -224,8 +224,8 @@ class Engine:
             supervisor.start(self.options.timeout)
             if supervisor.failed:
                 raise next(iter(supervisor.failed.values()))
-        except BaseException:
-            self._roll_back(supervisor, fresh, [c for c in started if c not in fresh], replaced)
+        except BaseException as error:
+            self._roll_back(supervisor, fresh, [c for c in started if c not in fresh], replaced, error)
             raise
         for name, action in actions.items():
             if action == plan.UPDATE:
@@ -485,7 +485,12 @@ class Engine:
         emit(self.project, "removed", container.name, id=container.id)
 
     def _roll_back(
-        self, supervisor: Supervisor, fresh: list[Container], restarted: list[Container], replaced: list[Container]
+        self,
+        supervisor: Supervisor,
+        fresh: list[Container],
+        restarted: list[Container],
+        replaced: list[Container],
+        error: BaseException,
     ) -> None:
         """Undo a start that failed: what it made is removed, what was there before stays, or comes back."""
         self._images.clear()
@@ -503,6 +508,10 @@ class Engine:
                 unit.stopping = True
                 self.backend.stop(unit.handle)
         supervisor.run(lambda: all(supervisor.units[name].handle is None for name in mine))
+        if isinstance(error, ContainustError) and error.container in supervisor.units and not supervisor.echo:
+            from containust.runtime import last_words
+
+            last_words.add(error, self.backend.logs(supervisor.units[error.container].container))
         with Update(self.project) as state:
             for container in fresh:
                 recorded = state.containers.pop(container.id, None)

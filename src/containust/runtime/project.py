@@ -80,7 +80,9 @@ class Project:
                 except FileExistsError:
                     pass
                 except FileNotFoundError:
-                    os.makedirs(path, 0o700, exist_ok=True)
+                    from containust.core.filesystem.private import make_private
+
+                    make_private(path)
         except OSError as error:
             raise ContainustError(
                 "S003",

@@ -248,11 +248,11 @@ class Supervisor:
     def _too_late(self, timeout: float) -> None:
         for unit in self.units.values():
             if unit.name in self.waiting or (unit.container.health == "starting" and not unit.settled):
-                self.failed[unit.name] = ContainustError(
-                    "R014",
-                    f"{unit.name} was not up after {timeout:g} s",
-                    f"see `ctst logs {unit.name}`, or allow more with --timeout",
+                error = ContainustError(
+                    "R014", f"{unit.name} was not up after {timeout:g} s", "allow more with --timeout"
                 )
+                error.container = unit.name
+                self.failed[unit.name] = error
                 return
 
     def _pending(self) -> bool:
@@ -297,14 +297,9 @@ class Supervisor:
         return check is not None and time.monotonic() - unit.first >= patience(check)
 
     def _dependency_failed(self, unit: Unit, name: str, what: str) -> None:
-        self.failed.setdefault(
-            unit.name,
-            ContainustError(
-                "R015",
-                f"{unit.name} was not started: its dependency {name} {what}",
-                f"see `ctst logs {name}`",
-            ),
-        )
+        error = ContainustError("R015", f"{unit.name} was not started: its dependency {name} {what}")
+        error.container = name
+        self.failed.setdefault(unit.name, error)
 
     def _launch(self, units: list[Unit]) -> None:
         """Create and start containers together."""

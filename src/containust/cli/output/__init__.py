@@ -45,9 +45,10 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in text)
 
 
-def error(code: str, message: str, help: list[str], colour: bool) -> str:
-    """An error as it goes to standard error."""
+def error(code: str, message: str, help: list[str], colour: bool, output: tuple[str, list[str]] = ("", [])) -> str:
+    """An error as it goes to standard error; ``output`` is a container's name and its last lines."""
     head = paint(f"error[{code}]", "31;1", colour)
     lines = [f"{head}: {message}\n"]
+    lines += [f"  {paint(f'{output[0]} |', NAME_COLOURS[0], colour)} {safe(line)}\n" for line in output[1]]
     lines += [f"  {paint('help', 'cyan', colour)}: {line}\n" for line in help]
     return "".join(lines)
