@@ -70,6 +70,9 @@ class Registry:
     def serve(self, request: object, path: str, query: dict[str, list[str]], body: bytes) -> None:
         answer = request.answer  # type: ignore[attr-defined]
         command = request.command  # type: ignore[attr-defined]
+        if path == "/v2/":
+            answer(200)
+            return
         found = re.fullmatch(r"/v2/(.+)/(manifests|blobs)/(.+?)/?", path)
         if found is None:
             answer(404)

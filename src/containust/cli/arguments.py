@@ -16,6 +16,7 @@ LIST = "list"
 # Options that every command takes, before or after its name.
 GLOBAL = {
     "--offline": ("offline", FLAG),
+    "--require-provenance": ("require_provenance", FLAG),
     "--state-file": ("state_file", VALUE),
     "--backend": ("backend", VALUE),
     "--no-color": ("no_color", FLAG),

@@ -45,6 +45,8 @@ Commands:
 Options:
   -C DIR              run as if started in DIR
   --offline           no outbound network, in commands and in containers (CONTAINUST_OFFLINE=1)
+  --require-provenance
+                      fetch only images that a trusted key has signed (CONTAINUST_REQUIRE_PROVENANCE=1)
   --state-file PATH   another state index; its directory is the project directory (CONTAINUST_STATE_FILE)
   --backend NAME      auto, linux or vm (CONTAINUST_BACKEND)
   --no-color          no colours (NO_COLOR)
@@ -91,6 +93,8 @@ class Context:
     def take(self, values: dict[str, Any]) -> None:
         """Global options given behind the command's name."""
         self.offline = self.offline or bool(values.get("offline"))
+        if values.get("require_provenance"):
+            os.environ["CONTAINUST_REQUIRE_PROVENANCE"] = "1"
         self.state_file = values.get("state_file") or self.state_file
         self.backend = check_backend(values.get("backend") or self.backend, "--backend")
         if values.get("no_color"):

@@ -663,6 +663,14 @@ COMPONENT web {
         "A container or another image uses this image, so it was not removed. `ctst ps -a` shows "
         "which; remove that first.",
     ),
+    "I008": Code(
+        "no trusted signature",
+        1,
+        "--require-provenance or CONTAINUST_REQUIRE_PROVENANCE demands that fetched images are signed, and no "
+        "key in .containust/trust, ~/.containust/trust or CONTAINUST_TRUST has signed this one. Nothing of it "
+        "was fetched. Signatures are those of cosign with a key pair (ECDSA on P-256), beside the image in "
+        "its registry.",
+    ),
     "S001": Code(
         "state file corrupt",
         1,

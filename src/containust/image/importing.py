@@ -8,7 +8,7 @@ from containust.common.errors import ContainustError
 from containust.common.reference import parse_reference
 from containust.common.types import ImageConfig
 from containust.image.staging import Staging, canonical
-from containust.image.store import SCHEMA, Image, ImageStore, image_of, missing, read_entry, reference_key
+from containust.image.store import FETCHED, SCHEMA, Image, ImageStore, image_of, missing, read_entry, reference_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ class Imported:
     """What a source hands back: the root's name in the store with its facts, the configuration, the host
     files read.
 
-    ``sources`` maps each host path that the image was made from to its stamp at that time.
+    ``sources`` maps each host path that the image was made from to its stamp at that time; ``signer`` is the key, if
+    one was demanded, that vouches for it.
     """
 
-    __slots__ = ("config", "facts", "root", "sources")
+    __slots__ = ("config", "facts", "root", "signer", "sources")
 
     def __init__(
         self, root: str, facts: dict[str, Any], config: ImageConfig, sources: dict[str, os.stat_result]
@@ -38,6 +39,7 @@ class Imported:
         self.facts = facts
         self.config = config
         self.sources = sources
+        self.signer = ""
 
 
 def import_image(
@@ -66,7 +68,8 @@ def import_image(
         return live_image(uri, reference)
     key = reference_key(uri, include, base, distroless)
     path = store.entry_path(key)
-    restored = _restore(store, path, key) if not traced else None
+    signed = uri.startswith(FETCHED) and _signature_needed(reference)
+    restored = _restore(store, path, key) if not traced and not signed else None
     if restored is not None:
         return image_of(restored, uri)
     if distroless is not None and reference.scheme == "file":
@@ -128,6 +131,19 @@ def _import(
     return find_by_name(staging.store, reference)
 
 
+def _signature_needed(reference: Reference) -> bool:
+    """Whether this fetch needs a signature. Raises I008 where there cannot be one."""
+    from containust.image.oci.provenance import refused, required
+
+    if not required():
+        return False
+    if reference.scheme != "oci":
+        raise refused(
+            f"{reference} cannot be signed, and signatures are required", "only oci:// images carry signatures"
+        )
+    return True
+
+
 def catalog_entry(store: ImageStore, key: list[str], uri: str, image_id: str, imported: Imported) -> dict[str, Any]:
     """The catalog's record of one reference."""
     import time
@@ -137,6 +153,7 @@ def catalog_entry(store: ImageStore, key: list[str], uri: str, image_id: str, im
         "schema": SCHEMA,
         "key": key,
         "reference": uri,
+        "signer": imported.signer,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "image": {
             "id": image_id,

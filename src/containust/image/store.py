@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]  # (what, bytes done, bytes in all or 0)
 
 SCHEMA = 1
+FETCHED = ("oci://", "https://", "preset://")
 
 
 class Image(Record):
@@ -100,6 +101,11 @@ class ImageStore:
             return None
         if not sources_unchanged(entry) or not self.layers_unchanged(entry):
             return None
+        if "CONTAINUST_REQUIRE_PROVENANCE" in os.environ and uri.startswith(FETCHED):
+            from containust.image.oci.provenance import vouched
+
+            if not vouched(self.directory, entry):
+                return None
         return image_of(entry, uri)
 
     def ensure(

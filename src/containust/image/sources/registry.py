@@ -20,6 +20,7 @@ from containust.image.oci.documents import (
 )
 from containust.image.oci.mirrors import places
 from containust.image.oci.partial import Partial
+from containust.image.oci.provenance import check, required
 from containust.image.oci.registry import Repository, split
 from containust.image.sources.tar import import_file, stage_blob, stored_layer
 
@@ -56,14 +57,17 @@ def _import_from(
         data, media_type, digest = repository.manifest(reference.digest or tag, reference.digest)
         if reference.digest is None:
             check_lock(staging.store.directory, str(reference), digest)
+        digests = [digest]
         for _ in range(NESTING_MAX):
             manifest = document(data, f"the manifest of {what}")
             if kind_of(manifest, f"the manifest of {what}", media_type) == "manifest":
                 break
             chosen = choose_platform(manifest, what)
-            data, media_type, _ = repository.manifest(chosen["digest"])
+            data, media_type, found = repository.manifest(chosen["digest"])
+            digests.append(found)
         else:
             raise invalid(what, "has indexes nested too deeply")
+        signer = check(repository, digests, staging.store.directory) if required() else ""
         (config_descriptor,) = descriptors([manifest.get("config")], what)
         config = document(repository.small_blob(config_descriptor), f"the configuration of {what}")
         blobs = descriptors(manifest.get("layers"), what)
@@ -74,7 +78,9 @@ def _import_from(
         root, facts = staging.add_root(build_tree(staging.store, layers), layers)
         if reference.digest is None:
             write_lock(staging, str(reference), digest)
-        return Imported(root, facts, image_config(config, what), {})
+        imported = Imported(root, facts, image_config(config, what), {})
+        imported.signer = signer
+        return imported
     finally:
         repository.close()
 
