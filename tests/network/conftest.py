@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from outside import Outside
 from played_host import HOST, HOST6, OUTSIDE, OUTSIDE6, Host, sh
 
 from containust.core import syscalls as sc
+from harness import Ctst
 
 
 @pytest.fixture
@@ -28,3 +30,11 @@ def host() -> Iterator[Host]:
         made.close()
         sc.setns(before, sc.CLONE_NEWNET)
         os.close(before)
+
+
+@pytest.fixture
+def outside(ctst: Ctst) -> Iterator[Outside]:
+    """The host of ``ctst`` gets an uplink, at whose other end is this test host."""
+    one = Outside(ctst)
+    yield one
+    one.close()

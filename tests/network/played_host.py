@@ -130,17 +130,17 @@ class Host:
         self.started.append(one)
         return one
 
-    def networks(self, project: str, **options: Any) -> StackNetworks:
+    def networks(self, project: str) -> StackNetworks:
         self.projects.append(project)
-        return StackNetworks(project, **options)
+        return StackNetworks(project)
 
     def containers(
-        self, networks: StackNetworks, members: dict[str, list[str]], exposes: Any = ()
+        self, networks: StackNetworks, members: dict[str, list[str]], exposes: Any = (), offline: Any = ()
     ) -> tuple[dict[str, Namespace], dict[str, list[Attachment]]]:
         """Bring up a project the way the engine does."""
         networks.ensure(name for names in members.values() for name in names)
         attachments = {who: networks.allocate(who, names) for who, names in members.items()}
-        networks.publish(exposes, attachments)
+        networks.publish(exposes, attachments, offline)
         processes = {who: self.namespace() for who in members}
         networks.attach([(processes[who].pid, attachments[who]) for who in members])
         for who, process in processes.items():

@@ -153,7 +153,7 @@ def test_forwarding_is_for_containers_only_and_given_back(host: Host) -> None:
 def test_offline_containers_reach_peers_only(host: Host) -> None:
     host.outside.call(listen, "::", 80)
     exposes = [Expose("web", 8080, 80)]
-    containers, at = host.containers(host.networks(ONE, offline=True), {"web": ["bridge"], "db": ["bridge"]}, exposes)
+    containers, at = host.containers(host.networks(ONE), {"web": ["bridge"], "db": ["bridge"]}, exposes, ["bridge"])
     containers["web"].call(listen, "0.0.0.0", 80)
     sh("nft 'add table inet own; add chain inet own c { type filter hook postrouting priority 300; }'")
     sh("nft 'add rule inet own c oifname up0 meta l4proto { tcp, udp, icmp } counter'")

@@ -434,8 +434,8 @@ CONNECT worker -> web
     "W013": Code(
         "statement without effect",
         0,
-        "The statement changes nothing: a CONNECT that stands there already, or a CONNECT or EXPOSE "
-        "in an imported file, which only brings templates.",
+        "The statement changes nothing: a CONNECT that stands there already, a CONNECT or EXPOSE in an "
+        "imported file, which only brings templates, or an EXPOSE of a component on the host's network or none.",
         """\
 COMPONENT web {
     image = "preset://busybox"

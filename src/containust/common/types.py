@@ -146,6 +146,11 @@ class Expose(Record):
         self.protocol = protocol
         self.address = address
 
+    @property
+    def place(self) -> str:
+        """``address:port`` on the host, an IPv6 address in brackets."""
+        return f"[{self.address}]:{self.host_port}" if ":" in self.address else f"{self.address}:{self.host_port}"
+
 
 DEFAULT_PIDS = 4096
 DEFAULT_STOP_TIMEOUT = 10.0

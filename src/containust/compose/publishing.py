@@ -66,9 +66,23 @@ class Publisher:
                     help,
                 )
             self.collide(node, taken.setdefault((host, node.protocol, ":" in address), {}), address)
-            if target:
+            if target and self.reachable(node, target):
                 published.append(Expose(target, host, container, node.protocol, address))
         return published
+
+    def reachable(self, node: ExposeNode, target: str) -> bool:
+        """Whether the component has an address of its own to lead to; W013 where it has not."""
+        networks = self.checker.components[target].networks
+        if "host" in networks:
+            message = f"{target} is on the host's network: it listens on the host itself"
+            help = ["remove the EXPOSE, or give the component a network of its own"]
+        elif networks == ["none"]:
+            message = f"{target} has no network, so that nothing can reach it"
+            help = ['remove the EXPOSE, or `network = "none"`']
+        else:
+            return True
+        self.problems.add("W013", self.source, node.start, node.end, message, help)
+        return False
 
     def address(self, node: ExposeNode) -> Any:
         """The address without brackets, validated; 127.0.0.1 when none is written."""

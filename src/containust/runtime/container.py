@@ -31,7 +31,6 @@ class Job:
         "layer",
         "lookup",
         "masks",
-        "offline",
         "peers",
         "root_ready",
         "stdio",
@@ -56,7 +55,6 @@ class Job:
         self.root_ready = root_ready  # the tree has every standard mount point as a plain directory or file
         self.lookup = lookup
         self.peers: dict[str, list[Attachment]] = {}
-        self.offline = False
         self.masks: list[bytes] = []
         self.stdio: tuple[int, int, int] = (-1, -1, -1)
         self.capture = True

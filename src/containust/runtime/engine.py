@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from containust.image.store import Image
     from containust.runtime.network.attachment import Attachment
     from containust.runtime.network.ports import Reservation
+    from containust.runtime.network.rules import HostService
     from containust.runtime.network.stack import StackNetworks
     from containust.runtime.plan import Step
     from containust.runtime.project import Project
@@ -107,6 +108,7 @@ class Engine:
         self._open: Update | None = None  # the state while a start is being entered into it
         self._interrupted: list[str] = []  # ran before a start that failed, and was stopped for it
         self._networks: StackNetworks | None = None  # as last published
+        self._turned = False  # some that ran before are offline from now on, or no longer
 
     # -- plan ---------------------------------------------------------------------------------------------------
 
@@ -165,6 +167,7 @@ class Engine:
             )
         for component in stack.components.values():
             if self.options.only is None or component.name in self.options.only:
+                self._check_offline(component)
                 self.image(component, stack.file)
                 for value in _texts(component):
                     self._check_secrets(value)
@@ -187,6 +190,14 @@ class Engine:
             supervise_live(self, unit, self._interrupted)
             raise
         return supervisor, ownership, steps
+
+    def _check_offline(self, component: Component) -> None:
+        if self.options.offline and "host" in component.networks:
+            raise ContainustError(
+                "R013",
+                f"{component.name} is on the host's network, which --offline cannot keep from leading out",
+                "give it a network of its own, or leave --offline away",
+            )
 
     def _release_ports(self) -> None:
         if self._reservation:
@@ -232,7 +243,7 @@ class Engine:
                 self.backend.restore_limits(supervisor.units[name].container, stack.components[name])
         for old in replaced:  # only now: it would have come back, had its successor failed
             self.erase(old)
-        if started or gone:
+        if started or gone or self._turned:
             self.tell_names({container.id for container in started})
         return steps
 
@@ -267,6 +278,10 @@ class Engine:
         ``fresh`` receives those made now, ``started`` all that are to start, ``replaced`` those that are no more.
         """
         state = self.state()
+        for container in state.containers.values():
+            if container.name in actions and container.offline != self.options.offline:
+                container.offline = self.options.offline
+                self._turned = True
         networks = self.networks(state) if state.networks else None
         kept: dict[str, list[Attachment]] = {}
         for name, action in actions.items():
@@ -331,6 +346,7 @@ class Engine:
             exposes=[expose.as_dict() for expose in exposes],
             stop_signal=component.stop_signal or image.config.stop_signal or "SIGTERM",
             remove=self.options.forget,
+            offline=self.options.offline,
         )
         if component.userns == "auto":
             from containust.runtime.ranges import claim
@@ -363,7 +379,6 @@ class Engine:
         )
         job.masks = masks
         job.peers = peers(container, state)
-        job.offline = self.options.offline
         if self.options.tty:
             job.tty = True
         if self.options.interactive:
@@ -397,21 +412,32 @@ class Engine:
         """The project's networks as recorded."""
         from containust.runtime.network.stack import StackNetworks
 
-        return StackNetworks(self.project.id, state.networks, offline=self.options.offline)
+        return StackNetworks(self.project.id, state.networks)
 
     def _publish(self) -> None:
         """Put the project's rules in place for everything that is wanted to run: one transaction."""
         state = self.state()
         exposes: list[Expose] = []
         attachments: dict[str, list[Attachment]] = {}
+        offline: set[str] = set()
+        on_host = False
         for container in state.containers.values():
             if container.wanted == RUNNING and container.attachments:
                 attachments[container.name] = places(container.attachments)
                 exposes += [spec.decode_expose(item) for item in container.exposes]
+                if container.offline:
+                    offline.update(item["network"] for item in container.attachments)
+            elif container.wanted == RUNNING and "host" in container.spec.get("networks", ()):
+                on_host = True
         if attachments:
+            services: list[HostService] = []
+            if on_host:
+                from containust.runtime.network.services import host_services
+
+                services = host_services(state)
             # Kept, because closing its nf_tables socket waits for a grace period of the kernel (16 ms).
             self._networks = self.networks(state)
-            self._networks.publish(exposes, attachments)
+            self._networks.publish(exposes, attachments, offline, services)
 
     def reconnect(self, names: list[str]) -> list[Container]:
         """Networks, addresses, ports and rules for stopped containers that are about to start again."""

@@ -58,6 +58,7 @@ class Container(Record):
         "image",
         "image_id",
         "name",
+        "offline",
         "oom_killed",
         "pid",
         "remove",
@@ -96,6 +97,7 @@ class Container(Record):
         self.finished: str | None = None
         self.exposes: list[dict[str, Any]] = []
         self.attachments: list[dict[str, Any]] = []
+        self.offline = False  # started with --offline: its networks lead to peers only
         self.id_base: int | None = None
         self.stop_signal = "SIGTERM"
         self.remove = False  # --rm: forget it when it ends
@@ -117,12 +119,11 @@ class Container(Record):
 class State:
     """The index in memory: containers by id, networks by name, the project's id range."""
 
-    __slots__ = ("containers", "networks", "offline")
+    __slots__ = ("containers", "networks")
 
     def __init__(self) -> None:
         self.containers: dict[str, Container] = {}
         self.networks: dict[str, Any] = {}
-        self.offline = False
 
     def by_name(self, name: str) -> Container | None:
         """The container with exactly this name."""
@@ -207,7 +208,6 @@ def decode(text: bytes, path: str) -> State:
             _check(container)
             state.containers[container.id] = container
         state.networks = document.get("networks", {})
-        state.offline = bool(document.get("offline"))
         return state
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ContainustError(
@@ -240,7 +240,6 @@ def encode(state: State) -> bytes:
             "schema_version": SCHEMA_VERSION,
             "containers": [container.as_dict() for container in state.containers.values()],
             "networks": state.networks,
-            "offline": state.offline,
         }
     ).encode()
 

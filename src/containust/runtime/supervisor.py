@@ -214,6 +214,7 @@ class Supervisor:
             if recorded is not None:
                 container.wanted = recorded.wanted
                 container.remove = recorded.remove
+                container.offline = recorded.offline
                 state.containers[container.id] = container
         self._changed = {}
 

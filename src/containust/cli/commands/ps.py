@@ -76,7 +76,7 @@ def render(rows: list[dict[str, Any]]) -> str:
         if row.get("net_received") is not None:
             net = f"{size(row['net_received'])}/{size(row['net_sent'])}"
         ports = ",".join(
-            f"{p['address']}:{p['host_port']}->{p['container_port']}/{p['protocol']}" for p in row["ports"]
+            f"{bracketed(p['address'])}:{p['host_port']}->{p['container_port']}/{p['protocol']}" for p in row["ports"]
         )
         cells.append(
             [
@@ -93,6 +93,11 @@ def render(rows: list[dict[str, Any]]) -> str:
             ]
         )
     return table(COLUMNS, cells)
+
+
+def bracketed(address: str) -> str:
+    """An address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
 
 
 def state(row: dict[str, Any]) -> str:

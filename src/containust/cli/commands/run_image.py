@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 
 from containust.cli.arguments import Arguments, number
@@ -42,6 +43,8 @@ def component(given: Arguments) -> Component:
     network = given.text("network")
     if network is None:
         network = "bridge" if given.many("publish") else "none"
+    elif network in ("host", "none") and given.many("publish"):
+        raise UsageError(f"-p needs a network of the container's own, not --network {network}")
     properties["networks"] = [identifier(network, "--network")]
     for key in ("user", "workdir"):
         if given.text(key):
@@ -98,8 +101,17 @@ def published(items: list[str], name: str) -> list[Expose]:
             pair = 0, 0
         if not all(1 <= port <= 65535 for port in pair) or protocol not in ("", "tcp", "udp"):
             raise UsageError(f"-p takes [ADDRESS:]HOST:CONTAINER[/udp], not {item!r}")
-        exposes.append(Expose(name, *pair, protocol or "tcp", address.strip("[]") or "127.0.0.1"))
+        exposes.append(Expose(name, *pair, protocol or "tcp", numeric(address.strip("[]") or "127.0.0.1")))
     return exposes
+
+
+def numeric(address: str) -> str:
+    """``address`` as the kernel writes it. Raises UsageError."""
+    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
+    try:
+        return _socket.inet_ntop(family, _socket.inet_pton(family, address))
+    except (OSError, ValueError):
+        raise UsageError(f"-p takes an IP address of this host, not {address!r}") from None
 
 
 def size(text: str) -> int:

@@ -79,5 +79,5 @@ def summary(steps: Iterable[Step], exposes: Iterable[Expose], colour: bool) -> s
         f"{paint(SYMBOLS[s.action].rjust(3), COLOURS.get(s.action, 'bold'), colour)} {s.name} {DONE[s.action]}\n"
         for s in steps
     ]
-    lines += [f"    {e.address}:{e.host_port}/{e.protocol} -> {e.component}:{e.container_port}\n" for e in exposes]
+    lines += [f"    {e.place}/{e.protocol} -> {e.component}:{e.container_port}\n" for e in exposes]
     return "".join(lines)

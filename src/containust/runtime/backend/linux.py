@@ -215,7 +215,7 @@ class LinuxBackend(RunningContainers):
         contents = {
             "hosts": hosts.hosts_file(launch.hostname, [job.component.name], launch.attachments, job.peers),
             "hostname": hosts.hostname_file(launch.hostname),
-            "resolv.conf": hosts.resolv_conf(offline=job.offline),
+            "resolv.conf": hosts.resolv_conf(launch.network, offline=job.container.offline),
         }
         for name, content in contents.items():
             path = f"{run}/{name}"

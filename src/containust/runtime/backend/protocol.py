@@ -84,7 +84,7 @@ class ContainerBackend(Protocol):
         """Name of the container's cgroup below each hierarchy."""
 
     def write_hosts(self, container: Container, peers: Mapping[str, list[Attachment]]) -> None:
-        """Bring the names that a running container resolves up to date; ``peers`` as in :class:`Job`."""
+        """Bring a running container's names and name servers up to date; ``peers`` as in :class:`Job`."""
 
     def oom_killed(self, container: Container) -> bool:
         """Whether the kernel has killed a process of the container for memory."""

@@ -178,23 +178,32 @@ class RunningContainers:
         return self.groups.find(self.group_path(container)).oom_kills() > 0
 
     def write_hosts(self, container: Container, peers: Mapping[str, list[Attachment]]) -> None:
-        """Rewrite the ``/etc/hosts`` of a running container, where it is, because the container has it mounted."""
+        """Rewrite the files by which a running container finds others, where they are: it has them mounted."""
         from containust.runtime.container import places
-        from containust.runtime.network.hosts import hosts_file
+        from containust.runtime.network.hosts import hosts_file, resolv_conf
 
         hostname = container.spec.get("hostname") or container.name
-        content = hosts_file(hostname, [container.name], places(container.attachments), peers).encode()
-        try:
-            fd = os.open(f"{self.run_directory(container)}/hosts", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return  # it has ended meanwhile
-        try:
-            if os.read(fd, len(content) + 1) != content:
-                os.pwrite(fd, content, 0)
-                os.ftruncate(fd, len(content))
-        finally:
-            os.close(fd)
+        contents = {
+            "hosts": hosts_file(hostname, [container.name], places(container.attachments), peers),
+            "resolv.conf": resolv_conf(offline=container.offline),
+        }
+        for name, content in contents.items():
+            try:
+                fd = os.open(f"{self.run_directory(container)}/{name}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return  # it has ended meanwhile
+            try:
+                _replace(fd, content.encode())
+            finally:
+                os.close(fd)
 
     def stats(self, container: Container) -> cgroup.Stats:
         """What the kernel accounts for the container now."""
         return self.groups.find(self.group_path(container)).stats()
+
+
+def _replace(fd: int, content: bytes) -> None:
+    """Make ``content`` the whole of an open file, if it is not."""
+    if os.read(fd, len(content) + 1) != content:
+        os.pwrite(fd, content, 0)
+        os.ftruncate(fd, len(content))

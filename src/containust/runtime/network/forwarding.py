@@ -163,12 +163,14 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, value: str) -> None:
-    """Write a setting; an interface that has gone meanwhile has none."""
+    """Write a setting; an interface that has gone meanwhile, or goes now, has none."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
         os.write(descriptor, value.encode())
+    except FileNotFoundError:
+        return
     finally:
         os.close(descriptor)

@@ -50,8 +50,10 @@ def hostname_file(hostname: str) -> str:
     return hostname + "\n"
 
 
-def resolv_conf(*, offline: bool = False, path: str = "/etc/resolv.conf", resolved: str = RESOLVED) -> str:
-    """``/etc/resolv.conf`` for a container on a bridge, from the host's.
+def resolv_conf(
+    network: str = "own", *, offline: bool = False, path: str = "/etc/resolv.conf", resolved: str = RESOLVED
+) -> str:
+    """``/etc/resolv.conf`` for a container, from the host's: as it is for one whose ``network`` is ``"host"``.
 
     Loopback name servers are the host's own and cannot be reached from a container; if these are all there
     are,
@@ -61,6 +63,8 @@ def resolv_conf(*, offline: bool = False, path: str = "/etc/resolv.conf", resolv
     """
     if offline:
         return "# offline: no name server\noptions attempts:1 timeout:1\n"
+    if network == "host":
+        return _read(path)
     servers, others = _parse(_read(path))
     usable = [s for s in servers if not _is_loopback(s)]
     if not usable:

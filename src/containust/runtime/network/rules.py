@@ -10,8 +10,9 @@ the cloud metadata service among them.
 ``publish`` (destination NAT for what comes in and for what the host itself sends): published ports.
 ``forward``: within a network everything; into our networks only answers and published ports; between networks
 and
-projects nothing; out of the host anything, or nothing with ``offline``.
-``input``: containers may not talk to the host beyond neighbour discovery and ping.
+projects nothing; out of the host anything, or nothing from a network that is offline.
+``input``: containers may not talk to the host beyond neighbour discovery, ping, and what components on the host's
+own network offer to those connected to them.
 ``leave`` (source NAT): the outside sees the host's address.
 
 A verdict of "accept" here does not overrule another table, as one "drop" anywhere is final: the host's own
@@ -23,13 +24,14 @@ from __future__ import annotations
 
 from struct import pack
 
+from containust.common.types import Record
 from containust.core import nftables as nf
 from containust.core.netlink import NetlinkError
 from containust.runtime.network.addresses import pack_address, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
     from containust.common.types import Expose
@@ -55,6 +57,26 @@ MAPS = {
     "open4": ((nf.TYPE_PROTO, nf.TYPE_SERVICE), (nf.TYPE_IPV4, nf.TYPE_SERVICE)),
     "open6": ((nf.TYPE_PROTO, nf.TYPE_SERVICE), (nf.TYPE_IPV6, nf.TYPE_SERVICE)),
 }
+
+
+class HostService(Record):
+    """What ``source`` may reach of the host: ``port`` at ``gateway``, the bridge's own address. Addresses are text."""
+
+    __slots__ = ("gateway", "port", "protocol", "source")
+
+    def __init__(self, source: str, gateway: str, port: int, protocol: str) -> None:
+        self.source = source
+        self.gateway = gateway
+        self.port = port
+        self.protocol = protocol
+
+    def match(self) -> tuple[bytes, ...]:
+        """The expressions that only such a packet passes."""
+        return (
+            *_ip(12, pack_address(self.source) + pack_address(self.gateway)),
+            *(nf.meta(nf.META_L4PROTO), nf.compare(bytes((PROTOCOLS[self.protocol],)))),
+            *(nf.payload(nf.PAYLOAD_TRANSPORT, 2, 2), nf.compare(self.port.to_bytes(2, "big"))),
+        )
 
 
 def table_name(project: str) -> str:
@@ -119,11 +141,11 @@ def build(
     project: str,
     networks: Mapping[str, Mapping[str, Any]],
     maps: Mapping[str, list[tuple[bytes, bytes]]],
-    *,
-    offline: bool,
+    offline: Collection[str] = (),
+    services: Iterable[HostService] = (),
 ) -> list[bytes]:
     """The messages of one transaction that leaves exactly the table for these networks and published
-    ports."""
+    ports. ``offline`` names the networks without a way out."""
     table = table_name(project)
     ours = bridge_pattern(project)
     messages = [nf.table(table), nf.delete_table(table), nf.table(table)]
@@ -178,8 +200,9 @@ def build(
         rule(chain, *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED), nf.verdict(nf.RETURN))
         rule(chain, *_ct(nf.CT_STATUS, nf.CT_STATUS_DNAT), nf.verdict(nf.RETURN))
     rule("out", _oif(BRIDGE_PREFIX), nf.counter(), nf.reject())
-    if offline:
-        rule("out", nf.counter(), nf.reject())
+    for name, network in networks.items():
+        if name in offline:
+            rule("out", _iif(network["bridge"], exact=True), nf.counter(), nf.reject())
     rule("in", nf.counter(), nf.verdict(nf.DROP))
 
     messages.append(nf.base_chain(table, "input", "filter", nf.NF_INET_LOCAL_IN, 0))
@@ -190,6 +213,8 @@ def build(
     # Echo request, neighbour solicitation and advertisement; no router advertisement.
     for kind in (128, 135, 136):
         rule("host", *_family(_V6), *_icmp(_ICMPV6, kind), nf.verdict(nf.RETURN))
+    for service in services:
+        rule("host", *service.match(), nf.verdict(nf.RETURN))
     rule("host", nf.counter(), nf.reject())
 
     messages.append(nf.base_chain(table, "leave", "nat", nf.NF_INET_POST_ROUTING, 100))

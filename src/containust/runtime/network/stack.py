@@ -38,14 +38,13 @@ class StackNetworks:
     state.json
     keeps: name -> {bridge, index, mtu, subnet, subnet6, leases: {container id: [host number, host
     interface]}}; it is
-    changed in place and the caller saves it. ``offline`` networks have no way out."""
+    changed in place and the caller saves it."""
 
-    __slots__ = ("_links", "_nft", "_routes", "group", "offline", "project", "recorded")
+    __slots__ = ("_links", "_nft", "_routes", "group", "project", "recorded")
 
-    def __init__(self, project: str, recorded: dict[str, dict[str, Any]] | None = None, *, offline: bool = False):
+    def __init__(self, project: str, recorded: dict[str, dict[str, Any]] | None = None) -> None:
         self.project = project
         self.recorded = {} if recorded is None else recorded
-        self.offline = offline
         # Link groups let the kernel delete all our devices in one go. Group 0 is everybody's.
         self.group = int(project[:7], 16) | 0x10000000
         self._links: list[rt.Link] | None = None
@@ -215,15 +214,23 @@ class StackNetworks:
         for network in self.recorded.values():
             network["leases"].pop(container_id, None)
 
-    def publish(self, exposes: Sequence[Expose], attachments: Mapping[str, list[Attachment]]) -> None:
+    def publish(
+        self,
+        exposes: Sequence[Expose],
+        attachments: Mapping[str, list[Attachment]],
+        offline: Iterable[str] = (),
+        services: Iterable[rules.HostService] = (),
+    ) -> None:
         """Put the project's rules in force: isolation, egress, and ``exposes`` of the components in
         ``attachments``.
 
+        Networks named in ``offline`` have no way out. ``services`` is what containers may reach on the host itself.
         Idempotent and atomic: the table holds exactly this afterwards, and never something in between.
         """
         maps = rules.published(exposes, attachments)
-        content = rules.build(self.project, self.recorded, maps, offline=self.offline)
-        outside = not self.offline or any(
+        closed = set(offline)
+        content = rules.build(self.project, self.recorded, maps, closed, services)
+        outside = bool(set(self.recorded) - closed) or any(
             key[:1] != b"\x7f" and key[:16] != _LOOPBACK6 for elements in maps.values() for key, _ in elements
         )
         try:
