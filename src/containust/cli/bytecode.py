@@ -1,91 +1,93 @@
 """The bytecode of what ``run``, ``exec`` and ``ps`` import, in one file a command.
 
-Python finds fifty modules by some nine hundred system calls and unmarshals the same names fifty times. These commands
-read one file instead, which stands in ``__pycache__`` beside Python's own and is left unused as soon as one source
-differs from what it was made of: then, and whenever it cannot be written, imports go the usual way. What only people
-and checkers read, docstrings and annotations, is left out of it.
+Python finds fifty modules by some nine hundred system calls, asks itself for each where it may come from, and
+unmarshals the same names fifty times. These commands read one file instead, which stands in ``__pycache__`` beside
+Python's own and is left unused as soon as one source differs from what it was made of: then, and whenever it cannot be
+written, imports go the usual way. What only people and checkers read is left out of it: docstrings, annotations, line
+numbers.
+
+``scripts/ctst`` reads the file: the code of :mod:`containust.cli.linking`, then the modules in the order in which they
+need each other.
 """
 
 from __future__ import annotations
 
 import marshal
 import posix
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType, ModuleType
-    from typing import Any
+    import ast
+    from collections.abc import Iterable
+    from types import CodeType
 
-    # Module -> (path of its source below site-packages, source's mtime in ns and size, whether a package, its code).
-    Bundle = dict[str, tuple[str, int, int, bool, CodeType]]
+    # Name, path of the source below site-packages, its mtime in ns and size, whether it is a package, its code.
+    Entry = tuple[str, str, int, int, bool, CodeType]
 
-LISTS = __file__.rpartition("/")[0] + "/starts"
-
-
-class Finder:
-    """A finder and loader (importlib.abc) of the modules of one bundle."""
-
-    __slots__ = ("bundle", "packages")
-
-    def __init__(self, bundle: Bundle, packages: str) -> None:
-        self.bundle = bundle
-        self.packages = packages
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """The specification of a module of the bundle, None for any other."""
-        entry = self.bundle.get(name)
-        if entry is None:
-            return None
-        source = f"{self.packages}/{entry[0]}"
-        specification: Any = type(sys.__spec__)
-        spec = specification(name, self, origin=source, is_package=entry[3])
-        spec.has_location = True
-        if entry[3]:
-            spec.submodule_search_locations.append(source.rpartition("/")[0])
-        return spec
-
-    def create_module(self, spec: Any) -> None:
-        """The import system's own."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Run the module's code in it; the bundle lets go of the code."""
-        exec(self.bundle.pop(module.__name__)[4], module.__dict__)
-
-
-def install(bundle: Bundle, packages: str) -> bool:
-    """Take imports from ``bundle`` from now on; False, and nothing done, when a source is not what it was."""
-    try:
-        for path, modified, size, _, _ in bundle.values():
-            status = posix.stat(f"{packages}/{path}")
-            if status.st_mtime_ns != modified or status.st_size != size:
-                return False
-    except OSError:
-        return False
-    sys.meta_path.insert(0, Finder(bundle, packages))
-    return True
+HERE = __file__.rpartition("/")[0]
 
 
 def save(what: str, packages: str, bundle_path: str) -> None:
     """Write the bundle of what ``starts/<what>.txt`` lists. Whoever may not write there goes without."""
-    bundle = {}
     try:
-        with open(f"{LISTS}/{what}.txt") as listed:
+        with open(f"{HERE}/starts/{what}.txt") as listed:
             names = [name for name in listed.read().split() if name.startswith("containust")]
-        for name in [*names, __name__]:
-            path = name.replace(".", "/") + ".py"
-            package = not exists(f"{packages}/{path}")
-            if package:
-                path = name.replace(".", "/") + "/__init__.py"
-            status = posix.stat(f"{packages}/{path}")
-            bundle[name] = (path, status.st_mtime_ns, status.st_size, package, compiled(f"{packages}/{path}"))
-        replace(bundle_path, marshal.dumps(bundle))
+        linker = compiled(parsed(f"{HERE}/linking.py"), f"{HERE}/linking.py")
+        replace(bundle_path, marshal.dumps((linker, list(entries(names, packages)))))
     except OSError:
         return
 
 
-def compiled(path: str) -> CodeType:
-    """The code of a source file without docstrings, annotations and what they need of ``__future__``."""
+def entries(names: list[str], packages: str) -> Iterable[Entry]:
+    """The modules ``names``, each behind those that its own statements import. Raises OSError."""
+    done: dict[str, Entry] = {}
+
+    def add(name: str) -> None:
+        if name in done or name not in names:
+            return
+        add(name.rpartition(".")[0])
+        path = name.replace(".", "/") + ".py"
+        package = not exists(f"{packages}/{path}")
+        if package:
+            path = name.replace(".", "/") + "/__init__.py"
+        status = posix.stat(f"{packages}/{path}")
+        tree = parsed(f"{packages}/{path}")
+        for needed in imported(tree):
+            add(needed)
+        done[name] = (name, path, status.st_mtime_ns, status.st_size, package, compiled(tree, path))
+
+    for name in names:
+        add(name)
+    return done.values()
+
+
+def imported(tree: ast.Module) -> list[str]:
+    """Names of what a module imports when it is executed itself; some may be no modules but what is in one."""
+    import ast
+
+    names = []
+    for statement in tree.body:
+        for node in [statement, *getattr(statement, "handlers", ()), *_blocks(statement)]:
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def _blocks(statement: ast.stmt) -> list[ast.stmt]:
+    """What is executed inside ``try`` and ``if``; ``if TYPE_CHECKING`` never is."""
+    import ast
+
+    if isinstance(statement, ast.Try):
+        return [*statement.body, *statement.orelse]
+    if isinstance(statement, ast.If) and not (isinstance(statement.test, ast.Name) and "TYPE" in statement.test.id):
+        return [*statement.body, *statement.orelse]
+    return []
+
+
+def parsed(path: str) -> ast.Module:
+    """The syntax tree of a source file without docstrings, annotations and what they need of ``__future__``."""
     import ast
 
     class Lean(ast.NodeTransformer):
@@ -106,9 +108,19 @@ def compiled(path: str) -> CodeType:
             return ast.copy_location(ast.Pass(), node) if node.module == "__future__" else node
 
     with open(path, encoding="utf-8") as source:
-        tree = ast.fix_missing_locations(Lean().visit(ast.parse(source.read(), path)))
+        tree: ast.Module = ast.fix_missing_locations(Lean().visit(ast.parse(source.read(), path)))
+    return tree
+
+
+def compiled(tree: ast.Module, path: str) -> CodeType:
+    """The code of a module without line numbers."""
     code: CodeType = compile(tree, path, "exec", dont_inherit=True, optimize=2)
-    return code
+    return _unnumbered(code)
+
+
+def _unnumbered(code: CodeType) -> CodeType:
+    inner = tuple(_unnumbered(item) if isinstance(item, type(code)) else item for item in code.co_consts)
+    return code.replace(co_consts=inner, co_linetable=b"")
 
 
 def exists(path: str) -> bool:

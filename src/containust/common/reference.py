@@ -52,7 +52,7 @@ class Reference(Record):
         """The same with a relative ``file`` or ``tar`` path resolved against ``directory``."""
         if self.scheme not in ("file", "tar") or self.location.startswith("/"):
             return self
-        import os
+        from containust.common import os
 
         return Reference(self.scheme, os.path.normpath(os.path.join(directory, self.location)), self.digest)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.compose.checks import Checker, unpinned
 from containust.compose.parser import parse

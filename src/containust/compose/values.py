@@ -197,7 +197,7 @@ def absolute(reader: Reader, source: Source, value: Value, text: str) -> Any:
         return reader.wrong(source, value, "the path is empty")
     if source.directory is None:
         return remote_path(reader, source, value)
-    import os
+    from containust.common import os
 
     return os.path.normpath(os.path.join(source.directory, text))
 

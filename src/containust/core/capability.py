@@ -26,7 +26,7 @@ several runtimes (CVE-2022-29162 and its siblings).
 
 from __future__ import annotations
 
-from struct import pack
+from _struct import pack
 
 from containust.core.syscalls import (
     MACHINE,

@@ -6,8 +6,7 @@ through idmapped mounts (mount_setattr(2)), so nothing is chowned or copied.
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.core.syscalls import AT_RECURSIVE, MOUNT_ATTR_IDMAP, mount_setattr
 
 RANGE_SIZE = 65536

@@ -20,9 +20,9 @@ goes without.
 
 from __future__ import annotations
 
-import os
-from struct import pack
+from _struct import pack
 
+from containust.common import os
 from containust.core.syscalls import check, syscall
 
 _NR_CREATE_RULESET, _NR_ADD_RULE, _NR_RESTRICT_SELF = 444, 445, 446

@@ -14,8 +14,9 @@ either sent the batch or not.
 from __future__ import annotations
 
 import _socket
-import os
-from struct import Struct, unpack_from
+from _struct import Struct, unpack_from
+
+from containust.common import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

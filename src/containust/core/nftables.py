@@ -13,7 +13,7 @@ test.
 
 from __future__ import annotations
 
-from struct import pack
+from _struct import pack
 
 from containust.core.netlink import (
     NETLINK_NETFILTER,

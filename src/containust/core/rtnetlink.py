@@ -8,9 +8,9 @@ that does not exist yet can be in the same batch as its creation.
 
 from __future__ import annotations
 
-import os
-from struct import Struct, pack, unpack_from
+from _struct import Struct, pack, unpack_from
 
+from containust.common import os
 from containust.core.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,

@@ -9,9 +9,9 @@ into it.
 
 from __future__ import annotations
 
-import os
-from struct import pack
+from _struct import pack
 
+from containust.common import os
 from containust.core.syscalls import MACHINE, NR_seccomp, address_of, check, syscall
 
 TYPE_CHECKING = False

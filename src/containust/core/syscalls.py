@@ -14,8 +14,9 @@ The numbers are those of x86_64 and aarch64; calls from ``open_tree`` (428) on h
 from __future__ import annotations
 
 import _ctypes
-import os
-from struct import pack, unpack_from
+from _struct import pack, unpack_from
+
+from containust.common import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

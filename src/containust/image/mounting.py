@@ -9,8 +9,8 @@ an extracted tree. A rung is tried by really mounting; the one that worked is re
 from __future__ import annotations
 
 import errno
-import os
 
+from containust.common import os
 from containust.common.errors import ContainustError, UsageError
 from containust.core import syscalls
 

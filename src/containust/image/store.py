@@ -21,8 +21,8 @@ nothing heavy. :meth:`ImageStore.ensure` imports what is missing; its work is in
 from __future__ import annotations
 
 import _json
-import os
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.common.types import Healthcheck, ImageConfig, Port, Record
 

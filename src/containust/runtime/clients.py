@@ -8,9 +8,9 @@ one that ends in order has removed it.
 
 from __future__ import annotations
 
-import os
-from struct import unpack_from
+from _struct import unpack_from
 
+from containust.common import os
 from containust.core.cgroup.below import Below
 
 TYPE_CHECKING = False

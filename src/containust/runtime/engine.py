@@ -6,9 +6,9 @@ that only ends them acts directly when a supervisor lives, and first brings one 
 
 from __future__ import annotations
 
-import os
 import time
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.common.types import Ref
 from containust.image.mounting import clone_root, open_root
@@ -243,7 +243,7 @@ class Engine:
                 self.backend.restore_limits(supervisor.units[name].container, stack.components[name])
         for old in replaced:  # only now: it would have come back, had its successor failed
             self.erase(old)
-        if started or gone or self._turned:
+        if gone or self._turned or any(container.attachments for container in started):
             self.tell_names({container.id for container in started})
         return steps
 
@@ -557,7 +557,9 @@ class Engine:
         """Supervise until the last container has ended, then leave nothing behind. Returns early on a hand-over."""
         import gc
 
+        gc.freeze()  # what is there by now stays, and need not be searched for garbage
         gc.enable()
+        self._close_roots(supervisor)
         try:
             supervisor.run(lambda: not supervisor.live())
             if supervisor.released:
@@ -567,6 +569,14 @@ class Engine:
         finally:
             self._release_ports()
             ownership.release()
+
+    def _close_roots(self, supervisor: Supervisor) -> None:
+        """Let go of images that no restart will need: that takes the kernel half a millisecond, and now it has nothing
+        else to do."""
+        if all(unit.component.restart.policy == "never" for unit in supervisor.units.values()):
+            for fd in self._roots.values():
+                os.close(fd)
+            self._roots.clear()
 
     def _finish_when_possible(self, supervisor: Supervisor) -> None:
         """As :meth:`finish`; a full disk gets some time, for how the containers ended is known to nobody else."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.core import jsontext
 from containust.runtime.state import now
 

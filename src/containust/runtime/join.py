@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import _signal
 import _socket
-import os
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import syscalls
 from containust.core.syscalls import (

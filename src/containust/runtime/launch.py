@@ -6,10 +6,10 @@ from __future__ import annotations
 import _signal
 import _socket
 import fcntl
-import os
+from _struct import pack
 from errno import EACCES, ENOENT, ENOTDIR
-from struct import pack
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import capability, landlock, seccomp, syscalls
 

@@ -12,10 +12,10 @@ then taken from the FIFO. A journal beside the FIFO tells the next supervisor ho
 from __future__ import annotations
 
 import fcntl
-import os
 import time
-from struct import pack
+from _struct import pack
 
+from containust.common import os
 from containust.core import syscalls
 
 TYPE_CHECKING = False

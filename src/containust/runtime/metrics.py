@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 
+from containust.common import os
 from containust.common.types import Record
 
 TYPE_CHECKING = False

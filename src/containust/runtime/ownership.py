@@ -6,9 +6,9 @@ The lock is the kernel's: it is gone the moment its holder is, whatever ended it
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.runtime import process
 from containust.runtime.project import project_id

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.core import syscalls
 
 TYPE_CHECKING = False
@@ -17,8 +16,9 @@ def boot_id() -> str:
     """Identifier of this boot of the kernel; a pid recorded under another one names nothing."""
     global _boot_id
     if not _boot_id:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            _boot_id = file.read().strip()
+        fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+        _boot_id = os.read(fd, 64).decode().strip()
+        os.close(fd)
     return _boot_id
 
 

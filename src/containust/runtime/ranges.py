@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import os
 
+from containust.common import os
 from containust.common.errors import ContainustError
 
 DIRECTORY = "/run/containust/ranges"

@@ -6,8 +6,7 @@ starts the container, and in the container.
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.compose.interpolation import render as text
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 import _signal
 import _socket
 import fcntl
-import os
-from struct import pack
+from _struct import pack
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import idmap, syscalls
 from containust.core.filesystem import rootfs

@@ -7,10 +7,10 @@ directory, fsync it, rename it and fsync the directory: at any SIGKILL or power 
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 from errno import EACCES, EAGAIN, EDQUOT, ENOSPC, EPERM, EROFS
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.common.types import Record
 from containust.core import jsontext

@@ -8,10 +8,10 @@ record what they want; the supervisor reads that when a container ends.
 from __future__ import annotations
 
 import _signal
-import os
 import select
 import time
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.runtime import process
 from containust.runtime.events import emit

@@ -6,9 +6,9 @@ a FIFO or a link in their place (attacks.md, CVE-2024-9676).
 
 from __future__ import annotations
 
-import os
-import stat
+from _stat import S_ISREG
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
@@ -93,9 +93,10 @@ def _table(root_fd: int, path: str) -> list[list[str]]:
     except OSError:
         return []
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not S_ISREG(status.st_mode):
             return []
-        text = os.read(fd, MAX_FILE)
+        text = os.read(fd, min(status.st_size, MAX_FILE))
     finally:
         os.close(fd)
     return [line.split(":") for line in text.decode(errors="surrogateescape").splitlines() if line]

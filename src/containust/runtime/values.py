@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.runtime import spec
 

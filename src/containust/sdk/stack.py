@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from containust.common import types
+from containust.common import os, types
 from containust.runtime import project
 from containust.runtime.engine import Engine, Options, new_id
 from containust.runtime.plan import Step

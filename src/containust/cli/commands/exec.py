@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from containust.cli.arguments import FLAG, LIST, VALUE, parse
+from containust.common import os
 from containust.common.errors import UsageError
 from containust.sdk.project import Project
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from containust.cli.arguments import FLAG, LIST, VALUE, Arguments, parse, seconds
+from containust.common import os
 from containust.common.errors import ContainustError, UsageError
 from containust.sdk.stack import Stack
 

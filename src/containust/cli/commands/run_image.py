@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import _socket
-import os
 
 from containust.cli.arguments import Arguments, number
+from containust.common import os
 from containust.common.errors import UsageError
 from containust.common.types import Component, Expose, Volume
 

@@ -130,8 +130,7 @@ def detect() -> Manager:
 
     Raises ContainustError R002 when neither is mounted.
     """
-    import os
-
+    from containust.common import os
     from containust.common.errors import ContainustError
 
     root = "/sys/fs/cgroup"
@@ -157,7 +156,7 @@ def detect() -> Manager:
 
 def read_text(path: str) -> str | None:
     """Content of a control file, or None where it cannot be read."""
-    import os
+    from containust.common import os
 
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -192,7 +191,7 @@ def read_keyed(path: str) -> dict[str, int]:
 
 def write_control(path: str, value: str) -> None:
     """Write a control file. Raises OSError with the file's path."""
-    import os
+    from containust.common import os
 
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -206,8 +205,9 @@ def write_control(path: str, value: str) -> None:
 
 def remove_group(directory: str) -> bool:
     """Remove a group with the groups below it; False while a process is in it. One that is gone counts as removed."""
-    import os
     from errno import EBUSY, ENOENT
+
+    from containust.common import os
 
     for last in (False, True):
         try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.core.cgroup import read_text, write_control
 
 TYPE_CHECKING = False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from errno import EEXIST, ENOENT
 
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core.cgroup import (
     CPU_PERIOD,

@@ -6,9 +6,9 @@ initial user namespace and hands the mount over. The nodes belong to the contain
 
 from __future__ import annotations
 
-import os
-from stat import S_IFCHR
+from _stat import S_IFCHR
 
+from containust.common import os
 from containust.core.syscalls import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, new_mount
 
 # name, major, minor (Documentation/admin-guide/devices.txt of the kernel)

@@ -7,9 +7,9 @@ the mount is attached to that descriptor, so a symbolic link in an image leads n
 
 from __future__ import annotations
 
-import os
 from errno import EEXIST, ENOENT
 
+from containust.common import os
 from containust.core import syscalls
 from containust.core.syscalls import (
     FSCONFIG_CMD_CREATE,

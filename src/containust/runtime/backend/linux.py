@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import syscalls
 from containust.core.cgroup import CPU_PERIOD, Limits
@@ -346,6 +345,8 @@ class LinuxBackend(RunningContainers):
         self._clients.left(pidfd)
 
     def remove(self, container: Container) -> None:
+        if not os.path.exists(self.run_directory(container)):
+            return  # it is made first and removed last
         path = self.group_path(container)
         group = self.groups.find(path)
         if not group.remove():

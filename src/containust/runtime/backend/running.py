@@ -5,8 +5,7 @@ Apart from :mod:`containust.runtime.backend.linux` so that ``exec`` and ``ps`` l
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import cgroup
 from containust.runtime import process

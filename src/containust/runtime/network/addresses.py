@@ -10,9 +10,9 @@ never taken.
 from __future__ import annotations
 
 import _socket
-import os
 from zlib import crc32
 
+from containust.common import os
 from containust.common.errors import ContainustError
 
 TYPE_CHECKING = False

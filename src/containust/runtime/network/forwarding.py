@@ -17,8 +17,7 @@ once.
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.core import nftables as nf
 from containust.runtime.network.rules import BRIDGE_PREFIX, TABLE_PREFIX
 

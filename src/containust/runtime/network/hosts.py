@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from containust.common import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

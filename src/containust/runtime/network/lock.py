@@ -8,8 +8,8 @@ directory of mode 0700: nobody but root can take the lock to keep others from it
 from __future__ import annotations
 
 import fcntl
-import os
 
+from containust.common import os
 from containust.common.errors import ContainustError
 
 DIRECTORY = "/run/containust"

@@ -22,7 +22,7 @@ policy applies to published ports and to what containers send.
 
 from __future__ import annotations
 
-from struct import pack
+from _struct import pack
 
 from containust.common.types import Record
 from containust.core import nftables as nf

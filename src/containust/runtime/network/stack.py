@@ -9,8 +9,7 @@ rules stand before the first container is connected), :meth:`attach`, and in the
 
 from __future__ import annotations
 
-import os
-
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import nftables as nf
 from containust.core import rtnetlink as rt

@@ -1,0 +1,33 @@
+"""Modules from a bundle of bytecode, without the import system's questions. See :mod:`containust.cli.bytecode`."""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from containust.cli.bytecode import Entry
+
+
+def link(modules: list[Entry], packages: str) -> bool:
+    """Make ``modules`` and execute them in order; False, and nothing done, when a source is not what it was."""
+    try:
+        for _, path, modified, size, _, _ in modules:
+            status = posix.stat(f"{packages}/{path}")
+            if status.st_mtime_ns != modified or status.st_size != size:
+                return False
+    except OSError:
+        return False
+    known = sys.modules
+    new = type(sys)
+    for name, path, _, _, package, code in modules:
+        module = known[name] = new(name)
+        module.__file__ = f"{packages}/{path}"
+        parent, _, last = name.rpartition(".")
+        if package:
+            module.__path__ = [module.__file__.rpartition("/")[0]]
+        exec(code, module.__dict__)
+        if parent:
+            setattr(known[parent], last, known[name])
+    return True
