@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
-from harness import BOX, Ctst, eventually
+import pytest
+
+from harness import BOX, Ctst, eventually, pids, read
 
 ONE = 'COMPONENT {name} {{\n image = "host:///bin/busybox"\n command = ["sh", "-c", "{script}"]\n {more}\n}}\n'
 
@@ -47,6 +53,97 @@ def test_a_program_that_ignores_its_stop_signal_is_killed_in_time(ctst: Ctst) ->
     ctst.ok("stop")
     ctst.assert_clean()
     assert ctst.rows()["a"]["state"] == "stopped"
+
+
+FREEZERS = [("freezer", "freezer.state", "FROZEN", "THAWED"), ("unified", "cgroup.freeze", "1", "0")]
+
+
+@pytest.fixture(params=FREEZERS, ids=["v1", "v2"])
+def freezer(request: pytest.FixtureRequest) -> Iterator[tuple[Path, str, str]]:
+    """An empty group of a freezer, the file that freezes it, and what to write there."""
+    hierarchy, file, frozen, thawed = request.param
+    root = Path("/sys/fs/cgroup", hierarchy)
+    if not root.is_dir() and hierarchy == "unified":
+        root = Path("/sys/fs/cgroup")
+    if not (root / "cgroup.procs").exists():
+        pytest.skip(f"no {hierarchy} hierarchy here")
+    group = root / f"containust-test-{os.getpid()}"
+    group.mkdir()
+    yield group, file, frozen
+    (group / file).write_text(thawed)
+    for word in (group / "cgroup.procs").read_text().split():
+        (root / "cgroup.procs").write_text(word)
+    eventually(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+@pytest.mark.parametrize("words", [("stop",), ("stop", "--force"), ("rm", "--force"), ("restart",)])
+def test_a_frozen_container_ends_all_the_same(
+    ctst: Ctst, freezer: tuple[Path, str, str], words: tuple[str, ...]
+) -> None:
+    """Whoever froze it, in whatever group: a process in a freezer of v1 takes no SIGKILL until it is thawed."""
+    group, file, frozen = freezer
+    ctst.write(component("a", "trap '' TERM; while :; do sleep 1; done", 'stop_timeout = "200ms"\n network = "none"'))
+    ctst.ok("run", "-d")
+    inside = ctst.popen("exec", "a", "--", "sh", "-c", "echo up; sleep 1000")
+    assert inside.stdout is not None and inside.stdout.readline() == b"up\n"
+    stranger = subprocess.Popen(["sleep", "1000"])
+    own = json.loads(ctst.ok("inspect", "a"))["cgroup"]
+    for pid in (stranger.pid, *(pid for pid in pids() if own in read(f"/proc/{pid}/cgroup"))):
+        (group / "cgroup.procs").write_text(str(pid))
+    (group / file).write_text(frozen)
+    ctst.ok(*words)
+    inside.communicate(timeout=20)
+    assert inside.returncode == 137
+    if words != ("restart",):
+        ctst.assert_clean()
+    assert (group / "cgroup.procs").read_text().split() == [str(stranger.pid)], "what is not ours stays frozen"
+    assert stranger.poll() is None
+    stranger.kill()
+    (group / file).write_text("THAWED" if file == "freezer.state" else "0")
+    stranger.wait(20)
+
+
+def test_a_start_by_name_brings_up_what_it_depends_on_first(ctst: Ctst) -> None:
+    check = 'healthcheck = {{ command = ["test", "-e", "/data/{}"], interval = "50ms", retries = 2 }}'
+    ctst.write(
+        component("db", "touch /data/up; sleep 1000", check.format("up") + '\n volume = "data:/data"')
+        + component("web", "sleep 1000")
+        + component("other", "sleep 1000")
+        + "CONNECT web -> db\n"
+    )
+    ctst.ok("run", "-d")
+    ctst.ok("stop")
+    known = len(ctst.events())
+    assert ctst.ok("start", "web").split() == ["db", "web"]
+    assert [pair for pair in ctst.events()[known:] if pair[0] in ("started", "healthy")] == [
+        ("started", "db"),
+        ("healthy", "db"),
+        ("started", "web"),
+    ]
+    assert ctst.rows()["other"]["state"] == "stopped"
+    # A dependency that fails again is told, and what needs it is not started.
+    ctst.ok("stop")
+    ctst.write(
+        component("db", "exit 5", check.format("never")) + component("web", "sleep 1000") + "CONNECT web -> db\n"
+    )
+    assert "error[R015]" in ctst("run", "-d").err
+    ctst.ok("rm", "--force", "--volumes")
+
+
+def test_a_one_shot_that_is_done_is_not_started_again_for_its_dependents(ctst: Ctst) -> None:
+    ctst.write(
+        component("migrate", "echo ran; sleep 0.2", 'healthcheck = { command = ["false"], interval = "10s" }')
+        + component("web", "sleep 1000")
+        + "CONNECT web -> migrate\n"
+    )
+    ctst.ok("run", "-d")
+    order = [(kind, name) for kind, name in ctst.events() if kind in ("started", "died")]
+    assert order == [("started", "migrate"), ("died", "migrate"), ("started", "web")]
+    ctst.ok("stop", "web")
+    assert ctst.ok("start", "web") == "web\n"
+    ctst.ok("restart", "web")
+    assert ctst.ok("logs", "migrate") == "ran\n"
 
 
 def test_everything_in_a_container_ends_with_it(ctst: Ctst) -> None:

@@ -8,6 +8,7 @@ import time
 
 from containust.common.errors import ContainustError
 from containust.runtime import process, spec
+from containust.runtime.container import Handle
 from containust.runtime.engine import Engine, wait_until
 from containust.runtime.ownership import Ownership
 from containust.runtime.process import alive
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from containust.runtime.state import Container, State
 
-SIGKILL = 9
 SETTLE = 10.0
+KILL_AGAIN = 1.0  # what was frozen just after it was thawed
 
 
 def choose(state: State, names: list[str]) -> list[Container]:
@@ -46,15 +47,19 @@ def supervise(engine: Engine, units: set[str]) -> None:
             in_background(engine, unit, [])
 
 
-def supervise_live(engine: Engine, unit: str, start: list[str]) -> None:
-    """As :func:`supervise`, when the unit has live containers at all; those called ``start`` are started again."""
-    if start:
-        try:
+def supervise_live(engine: Engine, ownership: Ownership, unit: str, start: list[str]) -> None:
+    """Pass the right to supervise ``unit`` on to another process, if the unit has live containers at all.
+
+    Those called ``start`` are started again.
+    """
+    try:
+        if start or any(unit_of(c) == unit and alive(c) for c in load(engine.project).containers.values()):
+            ownership.leave()
             in_background(engine, unit, start)
-        except ContainustError:
-            pass  # what has failed before it is the news; this is recorded
-    elif any(unit_of(c) == unit and alive(c) for c in load(engine.project).containers.values()):
-        supervise(engine, {unit})
+        else:
+            ownership.release()
+    except ContainustError:
+        pass  # what has failed before it is the news; this is recorded
 
 
 def adopt_orphans(engine: Engine) -> None:
@@ -183,45 +188,48 @@ def stop(engine: Engine, names: list[str], timeout: float | None = None, force: 
         for container in chosen:
             container.wanted = STOPPED
     supervise(engine, {unit_of(container) for container in running})
-    _end(running, timeout, force)
+    _end(engine, running, timeout, force)
     _settled(engine, [container.id for container in running], {unit_of(c) for c in running})
     return [container.name for container in running]
 
 
-def _end(running: list[Container], timeout: float | None, force: bool) -> None:
-    pidfds: dict[str, int] = {}
+def _end(engine: Engine, running: list[Container], timeout: float | None, force: bool) -> None:
+    handles: dict[str, Handle] = {}
     for container in running:
-        assert container.pid is not None and container.start_ticks is not None
-        fd = process.open_pidfd(container.pid, container.start_ticks)
+        fd = process.hold(container)
         if fd >= 0:
-            pidfds[container.name] = fd
+            assert container.pid is not None
+            handles[container.name] = Handle(container, container.pid, fd)
     depends = {c.name: list(c.spec.get("depends_on", ())) for c in running}
-    by_name = {c.name: c for c in running}
     deadlines: dict[str, float] = {}
     poll = select.poll()
-    for fd in pidfds.values():
-        poll.register(fd, select.POLLIN)
-    while pidfds:
-        needed = {target for name in pidfds for target in depends[name]}
-        for name, fd in pidfds.items():
+    for handle in handles.values():
+        poll.register(handle.pidfd, select.POLLIN)
+    while handles:
+        needed = {target for name in handles for target in depends[name]}
+        for name, handle in handles.items():
             if name in deadlines or (name in needed and not force):
                 continue
-            container = by_name[name]
+            container = handle.container
             limit = container.spec.get("stop_timeout", 10.0) if timeout is None else timeout
             number = signal_number(container.stop_signal)
-            assert container.pid is not None
-            process.send(fd, SIGKILL if force or not process.heeds(container.pid, number) else number)
+            if force or not process.heeds(handle.pid, number):
+                engine.backend.stop(handle)
+            else:
+                engine.backend.signal(handle, number)
             deadlines[name] = time.monotonic() + limit
         wait = min(deadlines.values(), default=time.monotonic()) - time.monotonic()
         ended = {fd for fd, _ in poll.poll(max(1, int(wait * 1000)))}
         moment = time.monotonic()
-        for name in list(pidfds):
-            if pidfds[name] in ended:
-                poll.unregister(pidfds[name])
-                os.close(pidfds.pop(name))
+        for name in list(handles):
+            handle = handles[name]
+            if handle.pidfd in ended:
+                poll.unregister(handle.pidfd)
+                os.close(handle.pidfd)
+                del handles[name]
             elif name in deadlines and deadlines[name] <= moment:
-                process.send(pidfds[name], SIGKILL)
-                deadlines[name] = moment + 3600
+                engine.backend.stop(handle)
+                deadlines[name] = moment + KILL_AGAIN
 
 
 def _settled(engine: Engine, ids: list[str], units: set[str]) -> None:
@@ -243,13 +251,37 @@ def _lives(container: Container) -> bool:
 
 
 def start(engine: Engine, names: list[str]) -> list[str]:
-    """Start stopped containers as they were; returns the names of those that were started. Running ones stay."""
+    """Start stopped containers as they were, after what they depend on; returns the names of those that were started.
+
+    Running ones stay, and so do dependencies that were to end and have.
+    """
     engine.recover()
     adopt_orphans(engine)
-    chosen = [c for c in choose(load(engine.project), names) if not alive(c)]
+    state = load(engine.project)
+    asked = choose(state, names)
+    chosen = [c for c in _with_dependencies(state, asked) if not alive(c) and (c in asked or not _done(c))]
     for unit in dict.fromkeys(unit_of(container) for container in chosen):
         in_background(engine, unit, [c.name for c in chosen if unit_of(c) == unit])
     return [container.name for container in chosen]
+
+
+def _with_dependencies(state: State, containers: list[Container]) -> list[Container]:
+    """``containers`` and what they depend on, in the order of the state: dependencies first."""
+    wanted = {container.id for container in containers}
+    left = list(containers)
+    while left:
+        container = left.pop()
+        for name in container.spec.get("depends_on", ()):
+            needed = state.by_name(name)
+            if needed and needed.id not in wanted and needed.stack_file == container.stack_file:
+                wanted.add(needed.id)
+                left.append(needed)
+    return [container for container in state.containers.values() if container.id in wanted]
+
+
+def _done(container: Container) -> bool:
+    """Whether a container has ended as it should: nobody stopped it, and it did not fail."""
+    return container.state == STOPPED and container.wanted == RUNNING
 
 
 def restart(engine: Engine, names: list[str], timeout: float | None = None) -> list[str]:

@@ -19,7 +19,7 @@ from containust.runtime.container import Job, places
 from containust.runtime.events import emit
 from containust.runtime.ownership import Ownership, lock_path
 from containust.runtime.process import alive
-from containust.runtime.state import CREATED, RUNNING, STOPPED, Container, Update, load, now
+from containust.runtime.state import CREATED, RUNNING, Container, Update, load, now
 from containust.runtime.supervisor import Supervisor, Unit
 
 TYPE_CHECKING = False
@@ -125,8 +125,10 @@ class Engine:
             )
         return self._images[component.name]
 
-    def changes(self, stack: Stack, state: State | None = None) -> list[Step]:
-        """What :meth:`up` would do. Imports nothing and writes nothing."""
+    def changes(
+        self, stack: Stack, state: State | None = None, runs: Callable[[Container], bool] = alive
+    ) -> list[Step]:
+        """What :meth:`up` would do. Imports nothing and writes nothing. ``runs`` tells which containers do."""
         base = os.path.dirname(stack.file)
 
         def image_id(component: Component) -> str | None:
@@ -143,7 +145,7 @@ class Engine:
             stack,
             state or load(self.project),
             image_id,
-            alive,
+            runs,
             self.options.remove_orphans,
             self.options.only,
             self.backend.drift,
@@ -183,11 +185,10 @@ class Engine:
             steps = self._apply(supervisor, stack)
         except BaseException:
             self._release_ports()
-            ownership.release()
             from containust.runtime.control import supervise_live
 
             # What ran before goes on, and needs somebody to watch it.
-            supervise_live(self, unit, self._interrupted)
+            supervise_live(self, ownership, unit, self._interrupted)
             raise
         return supervisor, ownership, steps
 
@@ -206,17 +207,18 @@ class Engine:
 
     def _apply(self, supervisor: Supervisor, stack: Stack) -> list[Step]:
         state = self.recover()
-        steps = self.changes(stack, state)
+        for container in state.containers.values():
+            if container.stack_file == stack.file and alive(container):
+                component = stack.components.get(container.name) or spec.decode(container.name, container.spec)
+                supervisor.adopt(self.unit(container, component))
+        # One that ends from here on is what its supervisor sees to, no change.
+        steps = self.changes(stack, state, lambda container: container.name in supervisor.units)
         if self.options.expected is not None:
             from containust.runtime import planfile
 
             planfile.check(self.options.expected, stack, state, steps)
         actions = {step.name: step.action for step in steps}
         self._reserve([expose for expose in stack.exposes if actions.get(expose.component, plan.REMOVE) != plan.REMOVE])
-        for container in state.containers.values():
-            if container.stack_file == stack.file and alive(container):
-                component = stack.components.get(container.name) or spec.decode(container.name, container.spec)
-                supervisor.adopt(self.unit(container, component))
         gone = [name for name, action in actions.items() if action in (plan.REMOVE, plan.RECREATE)]
         self._interrupted = [name for name in gone if name in supervisor.units]
         self._end(supervisor, list(self._interrupted))
@@ -297,10 +299,8 @@ class Engine:
                 fresh.append(container)
                 started.append(container)
             elif action == plan.START and old:
-                old.become(CREATED)
-                old.wanted = RUNNING
-                old.error = None
-                old.restarts = 0  # `on-failure:N` counts from here
+                self._bury(old)
+                old.begin()
                 started.append(old)
         self._connect(state, started, stack.components, kept)
 
@@ -444,10 +444,8 @@ class Engine:
         with Update(self.project) as state:
             containers = [container for container in state.containers.values() if container.name in names]
             for container in containers:
-                container.become(CREATED)
-                container.wanted = RUNNING
-                container.error = None
-                container.restarts = 0
+                self._bury(container)
+                container.begin()
             components = {c.name: spec.decode(c.name, c.spec) for c in containers}
             self._connect(state, containers, components, {})
         self._publish()
@@ -503,9 +501,9 @@ class Engine:
             from containust.runtime.image_defaults import forget_volumes
 
             forget_volumes(container, self.project.volumes)
-        for number in ("", ".1", ".2"):
+        for suffix in ("", ".1", ".2", ".new"):
             try:
-                os.unlink(f"{self.backend.logs(container)}{number}")
+                os.unlink(f"{self.backend.logs(container)}{suffix}")
             except FileNotFoundError:
                 pass
         emit(self.project, "removed", container.name, id=container.id)
@@ -637,10 +635,7 @@ class Engine:
                         self.erase(container)
                         del state.containers[container.id]
                         continue
-                    container.become(STOPPED if container.wanted == STOPPED else "failed")
-                    container.pid = container.start_ticks = None
-                    container.finished = now()
-                    container.health = None
+                    container.ended()
             self.sweep(state)
             for id in strays:
                 if id not in state.containers:
@@ -654,6 +649,12 @@ class Engine:
                 for one in killed:
                     one.release()
         return state
+
+    def _bury(self, container: Container) -> None:
+        """What :meth:`recover` does, for one that has ended since."""
+        if container.state == RUNNING:
+            self.backend.remove(container)
+            container.ended()
 
     def sweep(self, state: State) -> None:
         """Delete logs and writable layers that a killed process left: of containers that are in no record.

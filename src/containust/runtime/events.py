@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from containust.runtime.project import Project
 
+BEGIN = b'{"time":'  # of every line; inside of one a quotation mark has a backslash in front
+
 
 def emit(project: Project, kind: str, container: str, **attributes: Any) -> None:
     """Append an event. A log that cannot be written loses the event, never the operation."""
@@ -23,6 +25,8 @@ def emit(project: Project, kind: str, container: str, **attributes: Any) -> None
         return
     try:
         os.write(fd, line.encode())
+    except OSError:
+        pass
     finally:
         os.close(fd)
 
@@ -46,9 +50,15 @@ def read(project: Project, follow: bool = False, since: str | None = None) -> It
                 continue
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                try:
-                    event: dict[str, Any] = jsontext.loads(line.decode())
-                except ValueError:
-                    continue
-                if not since or event["time"] >= since:
+                event = _parse(line)
+                if event and (not since or event["time"] >= since):
                     yield event
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The event of a line. One that was cut short on a full disk has the next behind it, which is still good."""
+    try:
+        event: dict[str, Any] = jsontext.loads(line[max(0, line.rfind(BEGIN)) :].decode())
+    except ValueError:
+        return None
+    return event if "time" in event and "event" in event and "container" in event else None

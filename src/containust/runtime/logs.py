@@ -44,10 +44,7 @@ class Writer:
         self.path = path
         self._second = -1
         self._stamp = b""
-        self._open()
-
-    def _open(self) -> None:
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         status = os.fstat(self._fd)
         self.inode, self.size = status.st_ino, status.st_size
 
@@ -55,13 +52,21 @@ class Writer:
         """Rotate when ``length`` bytes more are too many for the file."""
         if not self.size or self.size + length <= MAX_SIZE:
             return
+        successor = f"{self.path}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(successor, flags, 0o600)
+        except OSError:
+            return  # no room for another file: the present one grows
         for number in range(MAX_FILES - 1, 0, -1):
             try:
                 os.rename(self.path if number == 1 else f"{self.path}.{number - 1}", f"{self.path}.{number}")
             except FileNotFoundError:
                 pass
+        os.rename(successor, self.path)
         os.close(self._fd)
-        self._open()
+        self._fd = fd
+        self.inode, self.size = os.fstat(fd).st_ino, 0
 
     def append(self, views: list[bytes | memoryview], length: int) -> None:
         """Write records whole or not at all: on a full disk output is lost, and the container goes on."""
@@ -183,13 +188,23 @@ class Capture:
         self.open_journal()
         take(fd, self._put(self.fds[fd], data))
         if self.journal >= 0:
-            os.pwrite(self.journal, b"\0", 0)
+            self._note(b"\0")
         return True
 
     def open_journal(self) -> None:
         """Have the journal open, where there is one to keep."""
         if self._path and self.journal < 0:
-            self.journal = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                self.journal = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError:
+                self._path = ""
+
+    def _note(self, entry: bytes) -> None:
+        """Write to the journal. Where there is no room for that, a kill may lose or double what is at hand."""
+        try:
+            os.pwrite(self.journal, entry, 0)
+        except OSError:
+            pass
 
     def write(self, stream: bytes, data: bytes) -> None:
         """Log what was read elsewhere: at a terminal."""
@@ -239,7 +254,7 @@ class Capture:
             from zlib import crc32  # not before there is output
 
             entry = pack(JOURNAL, self.writer.inode, self.writer.size, length, len(data), crc32(data))
-            os.pwrite(self.journal, b"\1" + entry + stream, 0)
+            self._note(b"\1" + entry + stream)
         if length:
             self.writer.append(views, length)
         self._held[stream] = rest

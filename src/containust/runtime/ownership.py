@@ -12,6 +12,7 @@ from containust.common import os
 from containust.common.errors import ContainustError
 from containust.runtime import process
 from containust.runtime.project import project_id
+from containust.runtime.state import permission
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ class Ownership:
             try:
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except OSError as error:
-                from containust.runtime.state import permission
-
                 raise permission(self.path, error) from None
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,7 +71,11 @@ class Ownership:
                 break
             os.close(self._fd)  # the former holder removed the file meanwhile
         self.inherited = self._owner() is not None
-        self.write()
+        try:
+            self.write()
+        except OSError as error:
+            self.release()
+            raise permission(self.path, error) from None
 
     def write(self) -> None:
         """Name the calling process as the holder (again after a fork: the lock is shared with the parent)."""
@@ -82,6 +85,11 @@ class Ownership:
     def _owner(self) -> tuple[int, int] | None:
         words = os.pread(self._fd, 64, 0).split()
         return (int(words[0]), int(words[1])) if len(words) == 2 else None
+
+    def leave(self) -> None:
+        """Give the right up to a process that takes it now; it needs no room for the file on a full disk."""
+        os.close(self._fd)
+        self._fd = -1
 
     def release(self) -> None:
         """Give the right up and remove the file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from containust.core.cgroup.below import Below
+from containust.runtime import process
 from containust.runtime.launch import open_channels
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ def start(containers: RunningContainers, container: Container, job: Job) -> Hand
 
 def kill(containers: RunningContainers, probe: Handle) -> None:
     """Kill the probe and everything it has started."""
-    containers.stop(probe)
+    process.send(probe.pidfd, 9)
     _group(containers, probe.container).kill()
 
 

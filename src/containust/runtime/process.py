@@ -82,8 +82,32 @@ def heeds(pid: int, signal: int) -> bool:
 
 def alive(container: Container) -> bool:
     """Whether the recorded process is there now."""
+    pid = container.pid
     return (
-        container.pid is not None
+        pid is not None
         and container.boot_id == boot_id()
-        and start_ticks(container.pid) == container.start_ticks
+        and start_ticks(pid) == container.start_ticks
+        and container.pid_namespace in (None, pid_namespace(pid) or container.pid_namespace)
     )
+
+
+def pid_namespace(pid: int) -> int | None:
+    """Inode of the PID namespace of ``pid``: no two containers that live share one. None where it cannot be read."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except OSError:
+        return None
+
+
+def hold(container: Container) -> int:
+    """A pidfd of exactly the recorded process, to be closed; -1 when it has ended, whoever has its pid now."""
+    if container.pid is None:
+        return -1
+    try:
+        fd = os.pidfd_open(container.pid)
+    except OSError:
+        return -1
+    if alive(container):
+        return fd
+    os.close(fd)
+    return -1

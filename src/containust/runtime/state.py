@@ -41,7 +41,8 @@ TRANSITIONS = {
 
 class Container(Record):
     """What is recorded of one container. Times are RFC 3339 strings in UTC, ``start_ticks`` the kernel's start time
-    of ``pid`` in clock ticks after boot: a pid alone is never trusted."""
+    of ``pid`` in clock ticks after boot: a pid is trusted only together with it and with the PID namespace that it is
+    the init of."""
 
     __slots__ = (
         "attachments",
@@ -61,6 +62,7 @@ class Container(Record):
         "offline",
         "oom_killed",
         "pid",
+        "pid_namespace",
         "remove",
         "restarts",
         "signal",
@@ -86,6 +88,7 @@ class Container(Record):
         self.health: str | None = None
         self.pid: int | None = None
         self.start_ticks: int | None = None
+        self.pid_namespace: int | None = None  # its inode
         self.boot_id = ""
         self.exit_code: int | None = None
         self.signal: int | None = None
@@ -103,6 +106,20 @@ class Container(Record):
         self.remove = False  # --rm: forget it when it ends
         for key, value in values.items():
             setattr(self, key, value)
+
+    def begin(self) -> None:
+        """Be about to start because the user wants it, after it had ended."""
+        self.become(CREATED)
+        self.wanted = RUNNING
+        self.error = None
+        self.restarts = 0  # `on-failure:N` counts from here
+
+    def ended(self) -> None:
+        """Have ended without anybody to see how."""
+        self.become(STOPPED if self.wanted == STOPPED else FAILED)
+        self.pid = self.start_ticks = self.pid_namespace = None
+        self.finished = now()
+        self.health = None
 
     def become(self, state: str) -> None:
         """Go to another state. Raises ValueError for a transition outside the table."""
@@ -179,6 +196,7 @@ def load(project: Project) -> State:
         status = os.fstat(fd)
         if status.st_mode & 0o170000 != 0o100000:
             raise ContainustError("S001", f"{path} is not a regular file", "move it away; it has not been changed")
+        _trust(path, status)
         size = status.st_size
         text = b""
         while len(text) < size:
@@ -186,9 +204,27 @@ def load(project: Project) -> State:
             if not piece:
                 break
             text += piece
+    except OSError as error:
+        raise ContainustError(
+            "S001", f"cannot read {path}: {error.strerror}", "check the disk that it is on; it has not been changed"
+        ) from None
     finally:
         os.close(fd)
     return decode(text, path)
+
+
+def _trust(path: str, status: os.stat_result) -> None:
+    """Refuse what somebody else can write, for it says what is killed and deleted. Raises ContainustError S003."""
+    directory = os.path.dirname(path)
+    for name, one in ((path, status), (directory, os.stat(directory))):
+        if one.st_uid not in (0, os.geteuid()):
+            raise ContainustError(
+                "S003",
+                f"{name} belongs to another user (uid {one.st_uid})",
+                "run as that user, or in a project of your own",
+            )
+        if one.st_mode & 0o1002 == 0o002:  # a directory whose files only their owners can remove will do
+            raise ContainustError("S003", f"everybody may write to {name}", f"chmod o-w {name}")
 
 
 def decode(text: bytes, path: str) -> State:
@@ -219,9 +255,11 @@ def decode(text: bytes, path: str) -> State:
 
 def _check(container: Container) -> None:
     """Refuse what would fail later, or act on something else: a pid that is none, an id that is a path."""
-    numbers = (container.pid, container.start_ticks, container.id_base, container.exit_code, container.signal)
+    numbers = [
+        getattr(container, name) for name in ("pid", "start_ticks", "pid_namespace", "id_base", "exit_code", "signal")
+    ]
     texts = (container.id, container.name, container.boot_id, container.stop_signal, container.wanted)
-    if container.state not in TRANSITIONS or "/" in container.id or not container.id:
+    if container.state not in TRANSITIONS or not _is_id(container.id):
         raise ValueError(f"no such state or id: {container.state!r}, {container.id!r}")
     for number in numbers:
         if number is not None and (type(number) is not int or number < 0):
@@ -231,6 +269,14 @@ def _check(container: Container) -> None:
             raise ValueError(f"{text!r} is not a text")
     if type(container.spec) is not dict or type(container.restarts) is not int:
         raise ValueError(f"{container.name}: no definition")
+    for volume in container.spec.get("volumes", ()):
+        if volume["kind"] == "managed" and ("/" in volume["source"] or volume["source"] in ("", ".", "..")):
+            raise ValueError(f"{container.name}: no such volume: {volume['source']!r}")
+
+
+def _is_id(text: object) -> bool:
+    """Whether it has the form of a UUID: ids become names of directories that are deleted."""
+    return type(text) is str and len(text) == 36 and text[8] == "-" and not text.strip("0123456789abcdef-")
 
 
 def encode(state: State) -> bytes:
@@ -284,12 +330,15 @@ class Update:
 
 
 def lock(path: str, timeout: float) -> int:
-    """A descriptor that holds an exclusive flock on ``path``. Raises S002 when another holds it for ``timeout`` s."""
+    """A descriptor that holds an exclusive flock on ``path``.
+
+    Raises ContainustError S002 when others hold it for ``timeout`` s and nothing is written in that time.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise permission(path, error) from None
-    deadline = time.monotonic() + timeout
+    began, before = time.monotonic(), _progress(path)
     pause = 0.0005
     while True:
         try:
@@ -299,7 +348,11 @@ def lock(path: str, timeout: float) -> int:
             if error.errno not in (EAGAIN, EACCES):
                 os.close(fd)
                 raise
-        if time.monotonic() > deadline:
+        if time.monotonic() > began + timeout:
+            seen = _progress(path)
+            if seen != before:  # many wait, and they get their turns
+                began, before = time.monotonic(), seen
+                continue
             os.close(fd)
             raise ContainustError(
                 "S002",
@@ -307,7 +360,16 @@ def lock(path: str, timeout: float) -> int:
                 "wait for it, or end the process that `fuser` shows on that file",
             )
         time.sleep(pause)
-        pause = min(pause * 2, 0.02)
+        pause = min(pause * 1.5, 0.05)
+
+
+def _progress(path: str) -> tuple[int, int]:
+    """Something that changes whenever one who holds the lock ``path`` has written the state."""
+    try:
+        status = os.stat(path.removesuffix(".lock"))
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def save(project: Project, state: State) -> None:
@@ -315,7 +377,7 @@ def save(project: Project, state: State) -> None:
     path = project.state_file
     temporary = f"{path}.new"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = _create(temporary)
         try:
             data = encode(state)
             while data:
@@ -335,6 +397,16 @@ def save(project: Project, state: State) -> None:
         except OSError:
             pass
         raise permission(path, error) from None
+
+
+def _create(path: str) -> int:
+    """A new file: one that is there was left by a killed process, or laid there by somebody who would keep it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o600)
 
 
 def permission(path: str, error: OSError) -> ContainustError:

@@ -34,6 +34,7 @@ PROBE_FIRST = 0.1
 PAUSE = 0.001  # after much output at once: FIFOs fill meanwhile, and their writers need not wake anybody
 
 RECORD_AGAIN = 1.0
+KILL_AGAIN = 1.0  # what was frozen just after it was thawed
 
 HANDOVER = _signal.SIGUSR1
 
@@ -345,7 +346,7 @@ class Supervisor:
 
     def _start_failed(self, unit: Unit, error: Exception) -> None:
         container = unit.container
-        container.pid = container.start_ticks = None
+        container.pid = container.start_ticks = container.pid_namespace = None
         container.become(FAILED)
         container.finished = now()
         code = getattr(error, "code", "R004")
@@ -427,7 +428,7 @@ class Supervisor:
             container.signal = -code if code < 0 else None
             container.exit_code = 128 - code if code < 0 else code
         container.finished = now()
-        container.pid = container.start_ticks = None
+        container.pid = container.start_ticks = container.pid_namespace = None
         self.backend.remove(container)
         wanted = self._wanted(container)
         asked = unit.stopping or wanted == STOPPED
@@ -556,6 +557,7 @@ class Supervisor:
     def _kill(self, unit: Unit, handle: Handle) -> None:
         if unit.handle is handle:
             self.backend.stop(handle)
+            unit.timers.append(self._after(KILL_AGAIN, lambda: self._kill(unit, handle)))
 
     # -- health -------------------------------------------------------------------------------------------------
 

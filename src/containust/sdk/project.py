@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import _signal
+
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.common.types import plain
-from containust.runtime import project
+from containust.runtime import process, project
 from containust.runtime.backend import detect_running
 from containust.runtime.process import alive
-from containust.runtime.state import RUNNING, load
+from containust.runtime.state import FAILED, RUNNING, STOPPED, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +91,8 @@ class Project:
                 continue
             row = _row(container)
             if container.state == RUNNING and container.id not in running:
-                row["state"] = "dead"
+                # It has just ended, and its supervisor has not written down how.
+                row["state"] = STOPPED if container.wanted == STOPPED else FAILED
             if container.id in metrics:
                 row.update(metrics[container.id].as_dict())
             rows.append(row)
@@ -160,8 +163,9 @@ class Project:
         from containust.runtime.execution import execute
 
         backend = self.containers
+        signals = _Signals()
         handle = execute(self.home, backend, name, argv, tty, interactive, user, workdir, env or {})
-        _forward_signals(handle.pid)
+        signals.forward(handle.pidfd)
         if tty:
             from containust.runtime.terminal import Terminal
 
@@ -256,9 +260,30 @@ def _row(container: Container) -> dict[str, Any]:
     }
 
 
-def _forward_signals(pid: int) -> None:
-    """What would end this command goes to the program instead, as with a program run directly."""
-    import _signal
+class _Signals:
+    """What would end this command goes to the program instead, as with a program run directly.
 
-    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT):
-        _signal.signal(number, lambda received, frame: os.kill(pid, received))
+    What comes before there is one is kept for it; the same once more ends the command.
+    """
+
+    __slots__ = ("_early", "_pidfd")
+
+    def __init__(self) -> None:
+        self._early: list[int] = []
+        self._pidfd = -1
+        for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT):
+            _signal.signal(number, self._received)
+
+    def _received(self, number: int, frame: object) -> None:
+        if self._pidfd >= 0:
+            process.send(self._pidfd, number)
+        else:
+            self._early.append(number)
+            _signal.signal(number, _signal.SIG_DFL)
+
+    def forward(self, pidfd: int) -> None:
+        """The program has started."""
+        self._pidfd = pidfd
+        for number in self._early:
+            process.send(pidfd, number)
+            _signal.signal(number, self._received)

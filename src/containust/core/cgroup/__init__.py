@@ -31,7 +31,10 @@ if TYPE_CHECKING:
         """The group of one container."""
 
         def kill(self) -> None:
-            """SIGKILL every process in the group; frozen groups are thawed first."""
+            """SIGKILL every process in the group, also frozen ones."""
+
+        def thaw(self) -> None:
+            """Let SIGKILL reach processes of the group that somebody has frozen, here or in a group of their own."""
 
         def stats(self) -> Stats:
             """What the kernel accounts for the group now."""

@@ -58,16 +58,14 @@ class Below:
                 pass
             else:
                 return
-        killed: set[str] = set()
+        from containust.core.cgroup.killing import kill_members
+
+        killed: set[int] = set()
         for _ in range(100):
-            found = set((read_text(f"{self.directory}/cgroup.procs") or "").split()) - killed
+            found = set(map(int, (read_text(f"{self.directory}/cgroup.procs") or "").split())) - killed
             if not found:
                 return
-            for pid in found:
-                try:
-                    os.kill(int(pid), 9)
-                except ProcessLookupError:
-                    pass
+            kill_members(found, self.path)
             killed |= found
 
 

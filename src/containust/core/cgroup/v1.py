@@ -137,28 +137,29 @@ class V1Cgroup:
         self.join_fds = []
 
     def processes(self) -> list[int]:
-        """Pids in the group."""
-        for controller in self.controllers:
+        """Pids in the group. The groups of probes and programs of exec are below it in the first hierarchy only."""
+        for controller in reversed(self.controllers):
             text = read_text(f"{self.root}/{controller}/{self.path}/cgroup.procs")
             if text is not None:
                 return [int(word) for word in text.split()]
         return []
 
     def kill(self) -> None:
-        if "freezer" in self.controllers:
-            write_control(f"{self.root}/freezer/{self.path}/freezer.state", "THAWED")
         for _ in range(100):
             pids = self.processes()
             if not pids:
                 return
-            for pid in pids:
-                try:
-                    os.kill(pid, 9)
-                except ProcessLookupError:
-                    pass
             import time
 
+            from containust.core.cgroup.killing import kill_members
+
+            kill_members(pids, self.path, self.root)
             time.sleep(0.002)
+
+    def thaw(self) -> None:
+        from containust.core.cgroup.killing import thaw_members
+
+        thaw_members(self.processes(), self.path, self.root)
 
     def stats(self) -> Stats:
         stats = Stats()

@@ -109,11 +109,12 @@ class V2Cgroup:
         try:
             write_control(f"{self.root}/{self.path}/cgroup.kill", "1")
         except FileNotFoundError:
-            for pid in self.processes():
-                try:
-                    os.kill(pid, 9)
-                except ProcessLookupError:
-                    pass
+            from containust.core.cgroup.killing import kill_members
+
+            kill_members(self.processes(), self.path)
+
+    def thaw(self) -> None:
+        """Nothing to do: SIGKILL ends what the freezer of v2 holds."""
 
     def stats(self) -> Stats:
         stats = Stats()

@@ -83,7 +83,10 @@ class LinuxBackend(RunningContainers):
         elif launch.network == "own":
             launch.sysctls = [(name, value.encode()) for name, value in SYSCTLS]
         run = self.run_directory(container)
-        os.mkdir(run, 0o700)  # first of all: by it the next command finds what a killed one has left
+        try:
+            os.mkdir(run, 0o700)  # first of all: by it the next command finds what a killed one has left
+        except OSError as error:
+            raise ContainustError("R003", f"{component.name}: cannot make {run}: {error.strerror}") from None
         try:
             launch.cgroup = self.groups.create(self.group_path(container), limits(component))
         except BaseException:
@@ -113,6 +116,7 @@ class LinuxBackend(RunningContainers):
         handle.capture = capture
         container.pid = child.pid
         container.start_ticks = process.start_ticks(child.pid)
+        container.pid_namespace = process.pid_namespace(child.pid)
         container.boot_id = process.boot_id()
         return handle
 
@@ -272,11 +276,10 @@ class LinuxBackend(RunningContainers):
         return Capture(Writer(self.logs(job.container)), readers, job.masks, f"{run}/{JOURNAL_NAME}")
 
     def adopt(self, container: Container) -> Handle | None:
-        if container.pid is None or container.start_ticks is None or container.boot_id != process.boot_id():
-            return None
-        pidfd = process.open_pidfd(container.pid, container.start_ticks)
+        pidfd = process.hold(container)
         if pidfd < 0:
             return None
+        assert container.pid is not None
         handle = Handle(container, container.pid, pidfd)
         handle.adopted = True
         readers: dict[int, bytes] = {}

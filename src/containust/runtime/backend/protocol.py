@@ -36,7 +36,7 @@ class ContainerBackend(Protocol):
         """Send ``signal`` to the container's init; a container that has ended is passed over."""
 
     def stop(self, handle: Handle) -> None:
-        """Kill every process of the container."""
+        """Kill every process of the container, frozen or not."""
 
     def wait(self, handle: Handle) -> int | None:
         """The wait status of a container whose process has ended, None when it cannot be known. Does not block."""

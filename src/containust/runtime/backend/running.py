@@ -81,8 +81,9 @@ class RunningContainers:
         process.send(handle.pidfd, signal)
 
     def stop(self, handle: Handle) -> None:
-        # The init of a PID namespace takes every process of it along.
-        process.send(handle.pidfd, 9)
+        # The init of a PID namespace takes every process of it along, and waits for them.
+        if process.send(handle.pidfd, 9):
+            self.groups.find(self.group_path(handle.container)).thaw()
 
     def wait(self, handle: Handle) -> int | None:
         if handle.adopted:
@@ -164,10 +165,9 @@ class RunningContainers:
 
     def adopt_process(self, container: Container) -> int:
         """A pidfd of a running container's init. Raises ContainustError R007 when it has ended."""
-        if container.pid and container.start_ticks is not None and container.boot_id == process.boot_id():
-            pidfd = process.open_pidfd(container.pid, container.start_ticks)
-            if pidfd >= 0:
-                return pidfd
+        pidfd = process.hold(container)
+        if pidfd >= 0:
+            return pidfd
         raise ContainustError(
             "R007", f"{container.name} is not running", f"start it with `ctst start {container.name}`"
         )
