@@ -53,6 +53,8 @@ IFLA_NET_NS_PID = 19
 IFLA_AF_SPEC = 26
 IFLA_GROUP = 27
 IFLA_EXT_MASK = 29
+IFLA_NUM_TX_QUEUES = 31
+IFLA_NUM_RX_QUEUES = 32
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
 IFLA_BR_FORWARD_DELAY = 1
@@ -138,7 +140,11 @@ def new_veth(
 
     The kernel heeds ``peer_index`` only when this end's index is chosen too. The peer never exists in this
     network namespace. It is down: veth refuses to come up before both ends exist.
+
+    Both ends are made with the one queue that they use. By itself the kernel makes one a processor and then takes all
+    but the first away, for which it waits for a grace period of RCU at each end.
     """
+    queues = attribute(IFLA_NUM_TX_QUEUES, pack("=I", 1)) + attribute(IFLA_NUM_RX_QUEUES, pack("=I", 1))
     return message(
         RTM_NEWLINK,
         NLM_F_CREATE | NLM_F_EXCL,
@@ -147,6 +153,7 @@ def new_veth(
         + attribute(IFLA_MTU, pack("=I", mtu))
         + attribute(IFLA_MASTER, pack("=I", master))
         + attribute(IFLA_GROUP, pack("=I", group))
+        + queues
         + nested(
             IFLA_LINKINFO,
             text(IFLA_INFO_KIND, "veth"),
@@ -159,6 +166,7 @@ def new_veth(
                     attribute(IFLA_ADDRESS, peer_mac),
                     attribute(IFLA_MTU, pack("=I", mtu)),
                     attribute(IFLA_NET_NS_PID, pack("=I", pid)),
+                    queues,
                 ),
             ),
         ),
