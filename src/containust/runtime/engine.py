@@ -387,6 +387,8 @@ class Engine:
 
     def _root(self, image: Image) -> int:
         """A detached mount of the image's tree; containers of one image share one file system and its page cache."""
+        if self.options.container_id:
+            return open_root(self.store, image)  # for one container: giving a second one up waits for a grace period
         opened = self._roots.get(image.id)
         if opened is None:
             opened = self._roots[image.id] = open_root(self.store, image)
@@ -557,7 +559,6 @@ class Engine:
 
         gc.freeze()  # what is there by now stays, and need not be searched for garbage
         gc.enable()
-        self._close_roots(supervisor)
         try:
             supervisor.run(lambda: not supervisor.live())
             if supervisor.released:
@@ -567,14 +568,6 @@ class Engine:
         finally:
             self._release_ports()
             ownership.release()
-
-    def _close_roots(self, supervisor: Supervisor) -> None:
-        """Let go of images that no restart will need: that takes the kernel half a millisecond, and now it has nothing
-        else to do."""
-        if all(unit.component.restart.policy == "never" for unit in supervisor.units.values()):
-            for fd in self._roots.values():
-                os.close(fd)
-            self._roots.clear()
 
     def _finish_when_possible(self, supervisor: Supervisor) -> None:
         """As :meth:`finish`; a full disk gets some time, for how the containers ended is known to nobody else."""
