@@ -7,9 +7,9 @@ import os
 
 from containust.common.errors import ContainustError
 from containust.image.importing import Imported, catalog_entry
+from containust.image.members import show
 from containust.image.staging import Staging, canonical
 from containust.image.store import config_of, missing, read_entry, reference_key
-from containust.image.tree import show
 from containust.image.verify import read_manifest, verify_root
 
 TYPE_CHECKING = False

@@ -1,8 +1,8 @@
 """Compressed archives to plain ones, told apart by their first bytes, bounded in what they may become.
 
 gzip through isal where it is installed (about twice as fast as zlib), zstd through the standard library of Python
-3.14, else through backports.zstd, zstandard or the system's libzstd. Several members one after another are one
-stream, as gzip(1) and zstd(1) have it.
+3.14, else through backports.zstd or the system's libzstd: all can be told how much to give at once, which a bomb makes
+necessary. Several members one after another are one stream, as gzip(1) and zstd(1) have it.
 """
 
 from __future__ import annotations
@@ -167,28 +167,6 @@ def _xz() -> Callable[[], Any]:
     return LZMADecompressor
 
 
-class _Zstandard:
-    """A zstandard stream with the interface of bz2 and lzma; it has no bound on one call's output but its
-    input.
-    """
-
-    needs_input = True
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def decompress(self, data: bytes, limit: int) -> bytes:
-        return bytes(self._stream.decompress(data))
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._stream.eof)
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._stream.unused_data)
-
-
 def _zstd() -> Callable[[], Any]:
     for module in ("compression.zstd", "backports.zstd"):
         try:
@@ -198,11 +176,6 @@ def _zstd() -> Callable[[], Any]:
             return found
         except ImportError:
             continue
-    try:
-        zstandard = import_module("zstandard")
-        return lambda: _Zstandard(zstandard.ZstdDecompressor().decompressobj())
-    except ImportError:
-        pass
     try:
         from containust.image import libzstd
 

@@ -19,7 +19,13 @@ from __future__ import annotations
 from struct import Struct
 
 from containust.common.errors import ContainustError
-from containust.image.tree import S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
+from containust.image.members import (
+    S_IFDIR,
+    S_IFIFO,
+    S_IFLNK,
+    S_IFMT,
+    S_IFREG,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,7 +204,7 @@ def _number(tree: Tree) -> tuple[list[Node], dict[int, Node]]:
     """
     nodes: list[Node] = []
     parents: dict[int, Node] = {}
-    for _, node in tree.walk():
+    for node in tree.nodes():
         node.nlink = 0
         node.number = 0
     root = tree.root

@@ -14,8 +14,14 @@ import os
 
 from containust.core.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from containust.image.layers import build_tree
+from containust.image.members import (
+    S_IFIFO,
+    S_IFLNK,
+    S_IFMT,
+    S_IFREG,
+)
 from containust.image.staging import Layer, Staging, expand_sparse, storage_error, sync_directory
-from containust.image.tree import S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Node, Tree
+from containust.image.tree import Node, Tree
 from containust.image.verify import read_manifest
 
 TYPE_CHECKING = False
@@ -141,8 +147,9 @@ def _describe(fd: int, node: Node) -> None:
         try:
             os.setxattr(fd, name, value)
         except OSError as error:
-            # An attribute that this file system does not take is lost here; EROFS keeps any.
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            # An attribute that this file system does not take is lost here, as are those beyond a block of ext4's,
+            # which it tells by ENOSPC; EROFS keeps any.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG):
                 raise
     os.fchmod(fd, node.mode & 0o7777)
     os.utime(fd, ns=(node.mtime, node.mtime))

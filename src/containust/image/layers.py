@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from containust.image.members import Entry
     from containust.image.store import ImageStore
-    from containust.image.tree import Entry
 
 
 def build_tree(store: ImageStore, layers: Sequence[Layer]) -> Tree:
@@ -22,7 +22,7 @@ def build_tree(store: ImageStore, layers: Sequence[Layer]) -> Tree:
     limits = Limits()
     if len(layers) > limits.layers:
         raise exceeded(f"the image has more than {limits.layers} layers", "CONTAINUST_IMAGE_MAX_LAYERS")
-    tree = Tree()
+    tree = Tree(limits)
     for device, layer in enumerate(layers):
         tree.add_layer(entries_of(layer.file(store), limits), device)
     return tree

@@ -11,10 +11,11 @@ import os
 from containust.common.errors import ContainustError, UsageError
 
 DEFAULTS = {
-    "CONTAINUST_IMAGE_MAX_ENTRIES": 1_000_000,  # members of one layer
+    "CONTAINUST_IMAGE_MAX_ENTRIES": 1_000_000,  # members of one layer; files and directories of the merged tree
+    "CONTAINUST_IMAGE_MAX_METADATA": 256 << 20,  # bytes of names, links, extended attributes and sparse maps
     "CONTAINUST_IMAGE_MAX_SIZE": 1 << 40,  # bytes of content, holes of sparse files included
     "CONTAINUST_IMAGE_MAX_RATIO": 1000,  # decompressed bytes for a compressed one, beyond the first 256 MiB
-    "CONTAINUST_IMAGE_MAX_PATH": 4095,  # bytes of a member's path or link target
+    "CONTAINUST_IMAGE_MAX_PATH": 4095,  # bytes of a member's path or link target, and of where it ends up in the tree
     "CONTAINUST_IMAGE_MAX_LAYERS": 1000,
 }
 RATIO_FLOOR = 256 << 20
@@ -25,10 +26,11 @@ DOCUMENT_MAX = 16 << 20  # bytes of a manifest or an image configuration
 class Limits:
     """The bounds in force; attributes in the units of :data:`DEFAULTS`."""
 
-    __slots__ = ("entries", "layers", "path", "ratio", "size")
+    __slots__ = ("entries", "layers", "metadata", "path", "ratio", "size")
 
     def __init__(self) -> None:
         self.entries = _limit("CONTAINUST_IMAGE_MAX_ENTRIES")
+        self.metadata = _limit("CONTAINUST_IMAGE_MAX_METADATA")
         self.size = _limit("CONTAINUST_IMAGE_MAX_SIZE")
         self.ratio = _limit("CONTAINUST_IMAGE_MAX_RATIO")
         self.path = _limit("CONTAINUST_IMAGE_MAX_PATH")

@@ -9,8 +9,8 @@ from stat import S_IFMT, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
 from containust.common.errors import ContainustError
 from containust.image import tar_writer
+from containust.image.members import show
 from containust.image.tar_index import DROPPED_XATTRS, KEPT_XATTRS
-from containust.image.tree import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -253,7 +253,7 @@ def expand_sparse(tree: Tree, layers: list[str], directory: str) -> tuple[str, i
 
     Returns the file's digest and size, or None when the image has no sparse member.
     """
-    sparse = [node for _, node in tree.walk() if node.segments is not None]
+    sparse = [node for node in tree.nodes() if node.segments is not None]
     if not sparse:
         return None
     path = f"{directory}/extra.bin"

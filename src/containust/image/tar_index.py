@@ -14,7 +14,7 @@ from struct import Struct
 
 from containust.common.errors import ContainustError
 from containust.image.limits import HEADER_MAX, exceeded
-from containust.image.tree import (
+from containust.image.members import (
     S_IFBLK,
     S_IFCHR,
     S_IFDIR,
@@ -23,6 +23,7 @@ from containust.image.tree import (
     S_IFREG,
     WHITEOUT,
     Entry,
+    heavy,
     show,
     unsafe,
 )
@@ -62,6 +63,8 @@ KEPT_XATTRS = (
     "trusted.",
 )
 DROPPED_XATTRS = ("trusted.overlay.", "user.overlay.", "trusted.SGI_")
+# What a global header may say of every member after it; one attribute would become a million.
+GLOBAL = frozenset(("path", "linkpath", "size", "uid", "gid", "mtime"))
 
 
 def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
@@ -73,6 +76,8 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
     position = 0
     count = 0
     total = 0
+    weight = 0
+    extended = 0
     pax: dict[str, bytes] = {}
     global_pax: dict[str, bytes] = {}
     numbers: dict[bytes, int] = {}
@@ -101,8 +106,9 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
         content = position + BLOCK
 
         if kind in b"xgLK":
-            if length > HEADER_MAX:
-                raise damaged(position, "an extended header is larger than 4 MiB")
+            extended += length
+            if extended > HEADER_MAX:
+                raise damaged(position, "a member has more than 4 MiB of extended headers")
             body = bytes(data[content : content + length])
             if len(body) < length:
                 raise damaged(position, "the archive ends within an extended header")
@@ -110,14 +116,20 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
                 pax["path"] = text_of(body)
             elif kind == b"K":
                 pax["linkpath"] = text_of(body)
+            elif kind == b"x":
+                _records(body, pax, position)
             else:
-                _records(body, pax if kind == b"x" else global_pax, position)
+                _records(body, global_pax, position)
+                if any(key.startswith("GNU.sparse.") for key in global_pax):
+                    raise unsafe(text_of(name), "is a global header with the map of a sparse file")
+                global_pax = {key: value for key, value in global_pax.items() if key in GLOBAL}
             position = content + (length + BLOCK - 1) // BLOCK * BLOCK
             continue
         if kind == b"V":
             position = content
             pax = {}
             continue
+        extended = 0
         fmt = _TYPES.get(kind)
         if fmt is None:
             raise unsafe(text_of(name), f"is of type {kind!r}, which is none that an image can have")
@@ -158,7 +170,7 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
                 group = decimal(both["gid"], path)
             if "mtime" in both:
                 time = nanoseconds(both["mtime"], path)
-            xattrs = _xattrs(both) or None
+            xattrs = _xattrs(pax) or None
             if "GNU.sparse.name" in both:
                 path = both["GNU.sparse.name"]
             if "GNU.sparse.major" in both or "GNU.sparse.map" in both or "GNU.sparse.numblocks" in both:
@@ -201,7 +213,7 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
         offset = content
         if kind == b"3" and number(major, position) == 0 and number(minor, position) == 0:
             offset = WHITEOUT
-        yield Entry(
+        entry = Entry(
             path,
             fmt | permissions & 0o7777,
             owner,
@@ -214,6 +226,10 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
             xattrs,
             segments,
         )
+        weight += entry.weight()
+        if weight > limits.metadata:
+            raise heavy(path, limits)
+        yield entry
         position = position_after
 
 

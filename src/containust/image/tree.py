@@ -13,23 +13,28 @@ path is resolved inside the tree, so that no entry can point outside of it: ther
 
 from __future__ import annotations
 
-from containust.common.errors import ContainustError
+from containust.image.limits import Limits, exceeded
+from containust.image.members import (
+    S_IFBLK,
+    S_IFCHR,
+    S_IFDIR,
+    S_IFLNK,
+    S_IFMT,
+    S_IFREG,
+    S_IFSOCK,
+    WHITEOUT,
+    components,
+    heavy,
+    show,
+    unsafe,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-S_IFMT = 0o170000
-S_IFSOCK = 0o140000
-S_IFLNK = 0o120000
-S_IFREG = 0o100000
-S_IFBLK = 0o060000
-S_IFDIR = 0o040000
-S_IFCHR = 0o020000
-S_IFIFO = 0o010000
+    from containust.image.members import Entry
 
-NAME_MAX = 255
-WHITEOUT = -1  # as an entry's offset: the member is overlayfs's whiteout, a character device 0:0
 SYMLINKS_MAX = 40
 
 # What a container's start mounts on or writes into. Directories and their modes, then empty files.
@@ -46,65 +51,13 @@ STANDARD_DIRECTORIES = {
 STANDARD_FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 
 
-class Entry:
-    """One member of a layer: what a tar header says, with pax records applied.
-
-    ``path`` and ``target`` (of a symbolic or hard link) are bytes, ``mode`` carries the file type, ``mtime``
-    is in
-    nanoseconds, ``offset`` where the content begins in the layer's file, ``xattrs`` maps full names to
-    values.
-    ``segments`` is the map of a sparse member, (offset, length) pairs of its data, else None.
-    """
-
-    __slots__ = (
-        "gid",
-        "hardlink",
-        "mode",
-        "mtime",
-        "offset",
-        "path",
-        "segments",
-        "size",
-        "target",
-        "uid",
-        "xattrs",
-    )
-
-    def __init__(
-        self,
-        path: bytes,
-        mode: int,
-        uid: int = 0,
-        gid: int = 0,
-        mtime: int = 0,
-        size: int = 0,
-        offset: int = 0,
-        target: bytes = b"",
-        hardlink: bool = False,
-        xattrs: dict[str, bytes] | None = None,
-        segments: list[tuple[int, int]] | None = None,
-    ) -> None:
-        self.path = path
-        self.mode = mode
-        self.uid = uid
-        self.gid = gid
-        self.mtime = mtime
-        self.size = size
-        self.offset = offset
-        self.target = target
-        self.hardlink = hardlink
-        self.xattrs = xattrs
-        self.segments = segments
-
-
 class Node:
     """An inode of the merged tree. ``children`` is a dictionary for a directory, else None.
 
     ``device`` numbers the layer file that holds the content from ``offset`` on; ``layer`` is the layer that
     put the
-    node here; ``implicit`` marks a directory that no entry described. ``nid``, ``number`` and ``nlink`` are
-    the EROFS
-    writer's.
+    node here; ``reach`` is the length of a directory's path; ``implicit`` marks one that no entry described. ``nid``,
+    ``number`` and ``nlink`` are the EROFS writer's.
     """
 
     __slots__ = (
@@ -119,6 +72,7 @@ class Node:
         "nlink",
         "number",
         "offset",
+        "reach",
         "segments",
         "size",
         "target",
@@ -126,9 +80,10 @@ class Node:
         "xattrs",
     )
 
-    def __init__(self, mode: int, layer: int) -> None:
+    def __init__(self, mode: int, layer: int, reach: int = 0) -> None:
         self.mode = mode
         self.layer = layer
+        self.reach = reach
         self.uid = 0
         self.gid = 0
         self.mtime = 0
@@ -148,17 +103,19 @@ class Node:
 class Tree:
     """The layers merged so far.
 
-    ``entries`` counts every member accepted and ``dropped`` the device nodes left out (a container gets its
-    devices
-    from the runtime, and nothing else may).
+    ``dropped`` counts the device nodes left out (a container gets its devices from the runtime, and nothing else
+    may). What ``limits`` bound here is what no single member shows: short paths make many directories, links lead ever
+    deeper, and a thousand layers add up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.root = Node(S_IFDIR | 0o755, 0)
         self.root.implicit = True
         self.layers = 0
-        self.entries = 0
         self.dropped = 0
+        self._limits = limits or Limits()
+        self._made = 0
+        self._weight = 0
 
     def add_layer(self, entries: Iterable[Entry], device: int) -> None:
         """Merge one layer, whose contents lie in the file numbered ``device``. Raises I003 naming the bad
@@ -170,7 +127,6 @@ class Tree:
         opaques: list[list[bytes]] = []
         for entry in entries:
             parts = components(entry.path)
-            self.entries += 1
             name = parts[-1] if parts else b""
             if name.startswith(b".wh."):
                 if name == b".wh..wh..opq":
@@ -194,6 +150,10 @@ class Tree:
                     directory.children.pop(name, None)
         cache: dict[bytes, Node] = {}
         for parts, entry in kept:
+            if entry.xattrs or entry.segments:
+                self._weight += entry.weight()
+                if self._weight > self._limits.metadata:
+                    raise heavy(entry.path, self._limits)
             self._apply(parts, entry, device, cache)
 
     def _apply(self, parts: list[bytes], entry: Entry, device: int, cache: dict[bytes, Node]) -> None:
@@ -229,7 +189,7 @@ class Tree:
             _describe(existing, entry, self.layers)
             return
         _forget_below(cache, existing)
-        node = Node(entry.mode, self.layers)
+        node = self._make(entry.mode, parent, name, entry.path)
         _describe(node, entry, self.layers)
         if kind == S_IFREG:
             node.size, node.device, node.offset, node.segments = (
@@ -271,13 +231,28 @@ class Tree:
             if node is None and len(pending) >= floor:
                 raise unsafe(path, "lies below a symbolic link that leads nowhere")
             if node is None or (node.children is None and node.layer < self.layers):
-                node = Node(S_IFDIR | 0o755, self.layers)
+                node = self._make(S_IFDIR | 0o755, trail[-1], name, path)
                 node.implicit = True
                 here[name] = node
             elif node.children is None:
                 raise unsafe(path, f"lies below {show(name)}, which is not a directory")
             trail.append(node)
         return trail[-1]
+
+    def _make(self, mode: int, parent: Node, name: bytes, path: bytes) -> Node:
+        """A new node ``name`` of ``parent``, on behalf of the member ``path``. Raises I003 beyond a bound."""
+        self._made += 1
+        if self._made > self._limits.entries:
+            raise exceeded(
+                f"the image has more than {self._limits.entries} files and directories, at {show(path)!r}",
+                "CONTAINUST_IMAGE_MAX_ENTRIES",
+            )
+        reach = parent.reach + 1 + len(name)
+        if reach > self._limits.path:
+            raise exceeded(
+                f"entry {show(path)!r}... ends up more than {self._limits.path} bytes deep", "CONTAINUST_IMAGE_MAX_PATH"
+            )
+        return Node(mode, self.layers, reach)
 
     def find(self, parts: Iterable[bytes]) -> Node | None:
         """The node at ``parts``; symbolic links are followed in all but the last component, inside the
@@ -336,27 +311,19 @@ class Tree:
             node = node.children.get(part) if node is not None and node.children is not None else None
         return node
 
-    def walk(self) -> Iterator[tuple[bytes, Node]]:
-        """(path, node) of everything, directories before their content, sorted by name; the root has path
-        ``b""``.
-        """
-        stack: list[tuple[bytes, Node]] = [(b"", self.root)]
-        while stack:
-            path, node = stack.pop()
-            yield path, node
+    def nodes(self) -> Iterator[Node]:
+        """Every node once for each of its names, in no order that means anything."""
+        pending = [self.root]
+        while pending:
+            node = pending.pop()
+            yield node
             if node.children:
-                prefix = path + b"/" if path else b""
-                stack.extend((prefix + name, node.children[name]) for name in sorted(node.children, reverse=True))
+                pending.extend(node.children.values())
 
     def content_size(self) -> int:
         """Bytes of all regular files; a file with several names counts once."""
-        seen: set[int] = set()
-        total = 0
-        for _, node in self.walk():
-            if node.mode & S_IFMT == S_IFREG and id(node) not in seen:
-                seen.add(id(node))
-                total += node.size
-        return total
+        files = {id(node): node.size for node in self.nodes() if node.mode & S_IFMT == S_IFREG}
+        return sum(files.values())
 
 
 def _describe(node: Node, entry: Entry, layer: int) -> None:
@@ -379,33 +346,3 @@ def _forget_below(cache: dict[bytes, Node], replaced: Node | None) -> None:
     """Forget resolved parents when a directory or a symbolic link among them is replaced."""
     if replaced is not None and (replaced.children is not None or replaced.mode & S_IFMT == S_IFLNK):
         cache.clear()
-
-
-def components(path: bytes) -> list[bytes]:
-    """The components of a member's path; ``./`` and doubled slashes are fine, ``..`` and over-long names
-    are I003.
-    """
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    for part in parts:
-        if part == b"..":
-            raise unsafe(path, "climbs out with '..'")
-        if len(part) > NAME_MAX:
-            raise unsafe(path, f"has a name of more than {NAME_MAX} bytes")
-        if b"\0" in part:
-            raise unsafe(path, "has a NUL byte in its name")
-    return parts
-
-
-def show(name: bytes) -> str:
-    """A name as it may be printed: undecodable and control characters escaped, long ones cut."""
-    text = name[:200].decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def unsafe(path: bytes, why: str) -> ContainustError:
-    """The I003 error about one entry."""
-    return ContainustError(
-        "I003",
-        f"entry {show(path)!r} {why}",
-        "the archive is damaged or was made to do harm; nothing of it was kept",
-    )

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import os
 
+from containust.common.errors import ContainustError
+from containust.common.reference import parse_reference
 from containust.image.limits import DOCUMENT_MAX
+from containust.image.members import S_IFLNK, S_IFMT, S_IFREG, components, show
 from containust.image.oci.documents import (
     choose_platform,
     descriptors,
@@ -16,16 +19,16 @@ from containust.image.oci.documents import (
     image_config,
     invalid,
     kind_of,
+    parsed,
 )
-from containust.image.tree import S_IFLNK, S_IFMT, S_IFREG, components
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, TypeGuard
 
     from containust.common.types import ImageConfig
-    from containust.image.tree import Entry
+    from containust.image.members import Entry
 
 NESTING_MAX = 4
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -197,7 +200,7 @@ def _read_layout(files: Files, what: str) -> list[Found]:
             continue
         name = annotations.get(CONTAINERD_NAME) or annotations.get(REF_NAME)
         image = _read_manifest(files, item, what)
-        image.names = [name] if isinstance(name, str) else []
+        image.names = [name] if _is_name(name) else []  # a layout may call its images what it likes
         found.append(image)
     if not found:
         raise invalid(what, "holds no image")
@@ -229,12 +232,7 @@ def _read_manifest(files: Files, descriptor: dict[str, Any], what: str) -> Found
 
 
 def _read_docker(files: Files, what: str) -> list[Found]:
-    from json import loads
-
-    try:
-        manifest = loads(files.read("manifest.json", what))
-    except (ValueError, RecursionError):
-        raise invalid(what, "has a manifest.json that is no valid JSON") from None
+    manifest = parsed(files.read("manifest.json", what), f"{what}: manifest.json")
     if not isinstance(manifest, list) or not manifest or not all(isinstance(item, dict) for item in manifest):
         raise invalid(what, "has a manifest.json that lists no image")
     found = []
@@ -253,5 +251,15 @@ def _read_docker(files: Files, what: str) -> list[Found]:
             if member is None:
                 raise invalid(what, f"lacks the layer {str(path)[:200]!r}")
             layers.append((member, diff_id, None))
-        found.append(Found(image_config(config, what), layers, [str(name) for name in names]))
+        if not all(_is_name(name) for name in names):
+            raise invalid(what, f"has names that no image can have: {show(repr(names).encode())}")
+        found.append(Found(image_config(config, what), layers, names))
     return found
+
+
+def _is_name(name: Any) -> TypeGuard[str]:
+    """Whether an image can be called so: what `image://NAME` takes, without a pin."""
+    try:
+        return isinstance(name, str) and parse_reference(f"image://{name}").digest is None
+    except ContainustError:
+        return False

@@ -12,7 +12,7 @@ from __future__ import annotations
 from containust.common.errors import ContainustError
 from containust.common.types import Healthcheck, ImageConfig, Port
 from containust.image.limits import DOCUMENT_MAX
-from containust.image.tree import show
+from containust.image.members import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ HEX = frozenset("0123456789abcdef")
 
 def document(data: bytes, what: str) -> dict[str, Any]:
     """The object in ``data``. Raises I004 naming ``what``."""
+    value = parsed(data, what)
+    if not isinstance(value, dict):
+        raise invalid(what, "is not a JSON object")
+    return value
+
+
+def parsed(data: bytes, what: str) -> Any:
+    """The JSON value in ``data``, in which nothing can be read in two ways. Raises I004 naming ``what``."""
     from json import loads
 
     if len(data) > DOCUMENT_MAX:
@@ -43,15 +51,15 @@ def document(data: bytes, what: str) -> dict[str, Any]:
             raise ValueError("a key occurs twice")
         return found
 
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is no JSON number")
+
     try:
-        value = loads(data.decode(), object_pairs_hook=unique)
+        return loads(data.decode(), object_pairs_hook=unique, parse_constant=constant)
     except RecursionError:
         raise invalid(what, "is nested too deeply") from None
     except ValueError as error:
         raise invalid(what, f"is no valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise invalid(what, "is not a JSON object")
-    return value
 
 
 def invalid(what: str, why: str) -> ContainustError:
@@ -146,7 +154,7 @@ def image_config(document: dict[str, Any], what: str) -> ImageConfig:
         sorted(_keys(inner, "Volumes", what)),
         _text(inner, "StopSignal", what),
         _healthcheck(inner.get("Healthcheck")),
-        {key: value for key, value in _keys(inner, "Labels", what).items() if isinstance(value, str)},
+        {key: value for key, value in _keys(inner, "Labels", what).items() if _is_text(value)},
     )
 
 
@@ -195,6 +203,8 @@ def _healthcheck(value: Any) -> Healthcheck | None:
     if not isinstance(value, dict) or not isinstance(value.get("Test"), list) or not value["Test"]:
         return None
     kind, *rest = [str(item) for item in value["Test"]]
+    if not all(_is_text(item) for item in rest):
+        return None
     if kind == "CMD" and rest:
         command: list[Any] = rest
     elif kind == "CMD-SHELL" and rest:
@@ -204,14 +214,14 @@ def _healthcheck(value: Any) -> Healthcheck | None:
 
     def seconds(key: str, default: float) -> float:
         number = value.get(key)
-        return number / 1e9 if isinstance(number, int) and number > 0 else default
+        return number / 1e9 if isinstance(number, int) and 0 < number < 1 << 63 else default
 
     retries = value.get("Retries")
     return Healthcheck(
         command,
         seconds("Interval", 30.0),
         seconds("Timeout", 30.0),
-        retries if isinstance(retries, int) and retries > 0 else 3,
+        retries if isinstance(retries, int) and 0 < retries < 1 << 31 else 3,
         seconds("StartPeriod", 0.0),
     )
 
@@ -220,7 +230,7 @@ def _strings(inner: dict[str, Any], key: str, what: str) -> list[str]:
     value = inner.get(key)
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
+    if not isinstance(value, list) or not all(_is_text(item) for item in value):
         raise invalid(what, f"has a {key} that is no list of strings")
     return value
 
@@ -229,15 +239,20 @@ def _text(inner: dict[str, Any], key: str, what: str) -> str | None:
     value = inner.get(key)
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or "\0" in value:
+    if not _is_text(value):
         raise invalid(what, f"has a {key} that is no string")
-    return value
+    return str(value)
 
 
 def _keys(inner: dict[str, Any], key: str, what: str) -> dict[str, Any]:
     value = inner.get(key)
     if value is None:
         return {}
-    if not isinstance(value, dict):
-        raise invalid(what, f"has a {key} that is no object")
+    if not isinstance(value, dict) or not all(_is_text(name) for name in value):
+        raise invalid(what, f"has a {key} that is no object with strings for keys")
     return value
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a string that a program can be given: no NUL, and no halves of surrogate pairs."""
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)

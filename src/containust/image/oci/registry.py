@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from containust.common.errors import ContainustError
 from containust.image.limits import DOCUMENT_MAX
+from containust.image.members import show
 from containust.image.oci.auth import DOCKER_HUB, challenge, find_credentials
 from containust.image.oci.connection import Unreachable, connect, failed, is_loopback, speaks_tls, without_port
 from containust.image.oci.documents import INDEXES, MANIFESTS, invalid
 from containust.image.staging import check_digest
-from containust.image.tree import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

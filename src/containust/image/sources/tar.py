@@ -10,39 +10,53 @@ from containust.common.types import ImageConfig
 from containust.image.decompress import compression_of, decompress
 from containust.image.importing import DEFAULT_PATH, Imported, settle
 from containust.image.layers import build_tree
-from containust.image.limits import Limits
+from containust.image.limits import Limits, exceeded
+from containust.image.members import components, show
 from containust.image.oci.archive import Files, Found, Region, is_archive, read_archive
 from containust.image.pack import changed, unreadable
 from containust.image.staging import Layer, Staging, check_digest, digests
 from containust.image.store import missing
 from containust.image.tar_index import scan
-from containust.image.tree import Tree, components, show
+from containust.image.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from containust.common.reference import Reference
+    from containust.image.members import Entry
     from containust.image.store import Progress
-    from containust.image.tree import Entry
 
 
 def import_archive(staging: Staging, reference: Reference, progress: Progress | None = None) -> Imported:
     """Import a ``tar://`` reference, which must hold one image. Raises I001 to I004."""
-    imported = import_file(staging, reference.location, reference.digest, progress)
-    if len(imported) > 1:
-        names = ", ".join(name for _, found in imported for name in found)
+    return import_file(staging, reference.location, reference.digest, progress, _one_image)[0][0]
+
+
+def _one_image(images: list[Found], path: str) -> None:
+    if len(images) > 1:
+        names = ", ".join(name for found in images for name in found.names)
         raise ContainustError(
             "I004",
-            f"{reference.location} holds {len(imported)} images: {show(names.encode())}",
-            f"`ctst load {reference.location}` takes them all; use one as image://NAME then",
+            f"{path} holds {len(images)} images: {show(names.encode())}",
+            f"`ctst load {path}` takes them all; use one as image://NAME then",
         )
-    return imported[0][0]
+
+
+def _any_images(images: list[Found], path: str) -> None:
+    """Take all that there are."""
 
 
 def import_file(
-    staging: Staging, path: str, expected: str | None = None, progress: Progress | None = None
+    staging: Staging,
+    path: str,
+    expected: str | None = None,
+    progress: Progress | None = None,
+    accept: Callable[[list[Found], str], None] = _any_images,
 ) -> list[tuple[Imported, list[str]]]:
-    """Every image in the archive file or OCI layout directory ``path``, each with the names that it has
-    there.
+    """Every image in the archive file or OCI layout directory ``path``, each with the names that it has there.
+
+    ``accept`` sees what the archive holds, and ``path``, before anything of it is imported, and may raise.
     """
     try:
         before = os.stat(path)
@@ -53,7 +67,7 @@ def import_file(
             ) from error
         raise unreadable(path, error) from error
     if S_ISDIR(before.st_mode):
-        return _import_layout(staging, path)
+        return _import_layout(staging, path, accept)
     if not S_ISREG(before.st_mode):
         raise missing(f"{path} is not a file", "tar:// wants an archive")
     settle(before.st_ctime_ns)
@@ -65,7 +79,7 @@ def import_file(
         before = os.fstat(fd)
         if progress:
             progress("reading", 0, before.st_size)
-        images = _import_open(staging, fd, path, before.st_size, expected)
+        images = _import_open(staging, fd, path, before.st_size, expected, accept)
         if os.fstat(fd).st_ctime_ns != before.st_ctime_ns:
             raise changed(path)
         if progress:
@@ -80,7 +94,12 @@ def import_file(
 
 
 def _import_open(
-    staging: Staging, fd: int, path: str, size: int, expected: str | None
+    staging: Staging,
+    fd: int,
+    path: str,
+    size: int,
+    expected: str | None,
+    accept: Callable[[list[Found], str], None],
 ) -> list[tuple[Imported, list[str]]]:
     limits = Limits()
     plain_fd = fd
@@ -105,8 +124,8 @@ def _import_open(
         entries = _index(plain_fd, limits, path)
         files = Files.of_tar(plain_fd, entries) if _may_be_archive(entries) else None
         if files is not None and is_archive(files):
-            return [(_import_found(staging, found, path), found.names) for found in read_archive(files, path)]
-        tree = Tree()
+            return _import_found(staging, files, path, accept)
+        tree = Tree(limits)
         tree.add_layer(entries, 0)
         layer = _plain_layer(staging, plain_fd, plain_path, digest)
         shell = tree.find([b"bin", b"sh"])
@@ -165,12 +184,14 @@ def copy_file(fd: int, target: str) -> None:
         os.close(out)
 
 
-def _import_layout(staging: Staging, path: str) -> list[tuple[Imported, list[str]]]:
+def _import_layout(
+    staging: Staging, path: str, accept: Callable[[list[Found], str], None]
+) -> list[tuple[Imported, list[str]]]:
     if not os.path.isfile(f"{path}/oci-layout"):
         raise missing(f"{path} is a directory without an image", f"for a root file system use file://{path}")
     files = Files.of_directory(path)
     try:
-        images = [(_import_found(staging, found, path), found.names) for found in read_archive(files, path)]
+        images = _import_found(staging, files, path, accept)
     finally:
         files.close()
     for imported, _ in images:
@@ -179,11 +200,29 @@ def _import_layout(staging: Staging, path: str) -> list[tuple[Imported, list[str
     return images
 
 
-def _import_found(staging: Staging, found: Found, what: str) -> Imported:
-    """Store the layers of one image of an archive and merge them."""
-    layers = [stage_blob(staging, Region(*member), diff_id, blob, what) for member, diff_id, blob in found.layers]
-    root, facts = staging.add_root(build_tree(staging.store, layers), layers)
-    return Imported(root, facts, found.config, {})
+def _import_found(
+    staging: Staging, files: Files, what: str, accept: Callable[[list[Found], str], None]
+) -> list[tuple[Imported, list[str]]]:
+    """Store the images of an archive with their names: all of them or, when one is bad, none."""
+    images = read_archive(files, what)
+    accept(images, what)
+    limits = Limits()
+    if any(len(found.layers) > limits.layers for found in images):
+        raise exceeded(f"{what} has an image of more than {limits.layers} layers", "CONTAINUST_IMAGE_MAX_LAYERS")
+    staged: dict[str, Layer] = {}  # a layer may be there many times, as an empty one of steps that change nothing
+    for found in images:
+        for member, diff_id, blob in found.layers:
+            if diff_id not in staged:
+                staged[diff_id] = stage_blob(staging, Region(*member), diff_id, blob, what)
+    layers = [[staged[diff_id] for _, diff_id, _ in found.layers] for found in images]
+    if len(images) > 1:
+        for one in layers:
+            build_tree(staging.store, one)  # one at a time, as together they may be too large
+    imported = []
+    for found, one in zip(images, layers, strict=True):
+        root, facts = staging.add_root(build_tree(staging.store, one), one)
+        imported.append((Imported(root, facts, found.config, {}), found.names))
+    return imported
 
 
 def stage_blob(staging: Staging, region: Region, diff_id: str, blob: str | None, what: str) -> Layer:
