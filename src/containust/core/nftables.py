@@ -38,14 +38,14 @@ NFPROTO_IPV4 = 2
 NFPROTO_NETDEV = 5
 NFPROTO_IPV6 = 10
 
-_SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _BATCH_BEGIN = 0x10
 _BATCH_END = 0x11
-_NEWTABLE, _GETTABLE, _DELTABLE = _SUBSYSTEM | 0, _SUBSYSTEM | 1, _SUBSYSTEM | 2
-_NEWCHAIN = _SUBSYSTEM | 3
-_NEWRULE = _SUBSYSTEM | 6
-_NEWSET = _SUBSYSTEM | 9
-_NEWSETELEM, _GETSETELEM = _SUBSYSTEM | 12, _SUBSYSTEM | 13
+_NEWTABLE, _GETTABLE, _DELTABLE = SUBSYSTEM | 0, SUBSYSTEM | 1, SUBSYSTEM | 2
+_NEWCHAIN = SUBSYSTEM | 3
+_NEWRULE = SUBSYSTEM | 6
+_NEWSET = SUBSYSTEM | 9
+_NEWSETELEM, _GETSETELEM = SUBSYSTEM | 12, SUBSYSTEM | 13
 
 NF_INET_PRE_ROUTING = 0
 NF_INET_LOCAL_IN = 1
@@ -83,7 +83,8 @@ TYPE_SERVICE = 13
 TYPE_IFNAME = 41
 
 
-def _header(family: int, resource: int = 0) -> bytes:
+def header(family: int, resource: int = 0) -> bytes:
+    """struct nfgenmsg."""
     return pack("=BB", family, 0) + pack(">H", resource)
 
 
@@ -93,12 +94,12 @@ def _u32(kind: int, value: int) -> bytes:
 
 def begin() -> bytes:
     """Start of a batch: nothing of it holds until its end is reached without an error."""
-    return message(_BATCH_BEGIN, 0, _header(0, 10))
+    return message(_BATCH_BEGIN, 0, header(0, 10))
 
 
 def end() -> bytes:
     """End of a batch."""
-    return message(_BATCH_END, 0, _header(0, 10))
+    return message(_BATCH_END, 0, header(0, 10))
 
 
 def apply(connection: Connection, messages: Sequence[bytes], what: str) -> None:
@@ -114,7 +115,7 @@ def apply(connection: Connection, messages: Sequence[bytes], what: str) -> None:
 
 def table(name: str, comment: str = "", family: int = NFPROTO_INET) -> bytes:
     """Make a table, if it is not there."""
-    payload = _header(family) + text(1, name)
+    payload = header(family) + text(1, name)
     if comment:
         # NFTA_TABLE_USERDATA in libnftnl's own encoding: type 0 (comment), length, string.
         value = comment.encode() + b"\0"
@@ -124,12 +125,12 @@ def table(name: str, comment: str = "", family: int = NFPROTO_INET) -> bytes:
 
 def delete_table(name: str, family: int = NFPROTO_INET) -> bytes:
     """Delete a table with all that is in it; the batch fails with ENOENT if there is none."""
-    return message(_DELTABLE, 0, _header(family) + text(1, name))
+    return message(_DELTABLE, 0, header(family) + text(1, name))
 
 
 def chain(table: str, name: str) -> bytes:
     """A chain to jump to."""
-    return message(_NEWCHAIN, NLM_F_CREATE, _header(NFPROTO_INET) + text(1, table) + text(3, name))
+    return message(_NEWCHAIN, NLM_F_CREATE, header(NFPROTO_INET) + text(1, table) + text(3, name))
 
 
 def base_chain(table: str, name: str, kind: str, hook: int, priority: int, family: int = NFPROTO_INET) -> bytes:
@@ -137,7 +138,7 @@ def base_chain(table: str, name: str, kind: str, hook: int, priority: int, famil
     return message(
         _NEWCHAIN,
         NLM_F_CREATE,
-        _header(NFPROTO_INET)
+        header(NFPROTO_INET)
         + text(1, table)
         + text(3, name)
         + nested(4, _u32(1, hook), _u32(2, priority))
@@ -151,7 +152,7 @@ def ingress_chain(table: str, name: str, device: str) -> bytes:
     return message(
         _NEWCHAIN,
         NLM_F_CREATE,
-        _header(NFPROTO_NETDEV)
+        header(NFPROTO_NETDEV)
         + text(1, table)
         + text(3, name)
         + nested(4, _u32(1, 0), _u32(2, 0), text(3, device))
@@ -165,7 +166,7 @@ def rule(table: str, chain: str, *expressions: bytes, family: int = NFPROTO_INET
     return message(
         _NEWRULE,
         NLM_F_CREATE | NLM_F_APPEND,
-        _header(family) + text(1, table) + text(2, chain) + nested(4, *expressions),
+        header(family) + text(1, table) + text(2, chain) + nested(4, *expressions),
     )
 
 
@@ -187,7 +188,7 @@ def new_map(table: str, name: str, number: int, key: Sequence[int], data: Sequen
     return message(
         _NEWSET,
         NLM_F_CREATE,
-        _header(NFPROTO_INET)
+        header(NFPROTO_INET)
         + text(1, table)
         + text(2, name)
         + _u32(3, _SET_MAP)
@@ -204,7 +205,7 @@ def interface_set(table: str, name: str, number: int) -> bytes:
     return message(
         _NEWSET,
         NLM_F_CREATE,
-        _header(NFPROTO_INET)
+        header(NFPROTO_INET)
         + text(1, table)
         + text(2, name)
         + _u32(3, 0)
@@ -229,7 +230,7 @@ def set_elements(table: str, name: str, number: int, elements: Iterable[tuple[by
             message(
                 _NEWSETELEM,
                 NLM_F_CREATE,
-                _header(NFPROTO_INET) + text(1, table) + text(2, name) + nested(3, *encoded) + _u32(4, number),
+                header(NFPROTO_INET) + text(1, table) + text(2, name) + nested(3, *encoded) + _u32(4, number),
             )
         )
         encoded.clear()
@@ -366,7 +367,7 @@ def reject() -> bytes:
 def tables(connection: Connection, family: int = NFPROTO_INET) -> list[tuple[str, str]]:
     """``(name, comment)`` of each table of a family."""
     found = []
-    for _, start, stop, buffer in connection.dump(message(_GETTABLE, 0, _header(family))):
+    for _, start, stop, buffer in connection.dump(message(_GETTABLE, 0, header(family))):
         values = attribute_map(buffer, start + 4, stop)
         userdata = values.get(6, b"")
         comment = ""
@@ -378,21 +379,27 @@ def tables(connection: Connection, family: int = NFPROTO_INET) -> list[tuple[str
 
 def elements(connection: Connection, table: str, name: str) -> list[tuple[bytes, bytes]]:
     """Key and data of each element of a map; empty if there is no such map."""
-    request = message(_GETSETELEM, 0, _header(NFPROTO_INET) + text(1, table) + text(2, name))
     found = []
     try:
-        answers = connection.dump(request)
+        listed = set_listing(connection, table, name)
     except NetlinkError as error:
         if error.errno == 2:  # ENOENT
             return []
         raise
-    for _, start, stop, buffer in answers:
+    for values in listed:
+        key = attribute_map(values.get(1, b""), 0, len(values.get(1, b""))).get(1, b"")
+        data = attribute_map(values.get(2, b""), 0, len(values.get(2, b""))).get(1, b"")
+        found.append((key, data))
+    return found
+
+
+def set_listing(connection: Connection, table: str, name: str, family: int = NFPROTO_INET) -> list[dict[int, bytes]]:
+    """The NFTA_SET_ELEM_* attributes of each element of a set or map."""
+    request = message(_GETSETELEM, 0, header(family) + text(1, table) + text(2, name))
+    found = []
+    for _, start, stop, buffer in connection.dump(request):
         listed = attribute_map(buffer, start + 4, stop).get(3, b"")
-        for _, a, b in attributes(listed, 0, len(listed)):
-            values = attribute_map(listed, a, b)
-            key = attribute_map(values.get(1, b""), 0, len(values.get(1, b""))).get(1, b"")
-            data = attribute_map(values.get(2, b""), 0, len(values.get(2, b""))).get(1, b"")
-            found.append((key, data))
+        found += [attribute_map(listed, a, b) for _, a, b in attributes(listed, 0, len(listed))]
     return found
 
 

@@ -46,6 +46,7 @@ def examine(directory: str) -> list[Check]:
         images,
         nf_tables,
         forwarding_changes,
+        firewall,
         seccomp,
         landlock,
         bytecode,
@@ -330,6 +331,32 @@ def forwarding_changes() -> list[Check]:
         return [Check("forwarding", OK, "no setting of the host is changed by containust")]
     detail = f"switched on by containust, guarded, until the last network goes: {'; '.join(parts)}"
     return [Check("forwarding", OK, detail)]
+
+
+def firewall() -> list[Check]:
+    """What the host's own rules mean for published ports and for what containers send."""
+    from containust.core import nftables
+    from containust.runtime.network.firewall import Firewall
+
+    connection = nftables.connect()
+    try:
+        rules = Firewall(connection)
+        forward = rules.denies_by_default(rules.forward, nftables.NFPROTO_IPV4)
+        incoming = rules.denies_by_default(rules.input, nftables.NFPROTO_IPV4)
+    finally:
+        connection.close()
+    if forward:
+        into = f'nft insert rule {forward} iifname "ctb*" accept'
+        back = f'nft insert rule {forward} oifname "ctb*" ct state established,related accept'
+        detail = f"`{forward}` denies by default: containers reach nothing outside, and published ports are closed to "
+        return [Check("firewall", WARN, detail + "other hosts, except for what it admits", f"{into}; {back}")]
+    if incoming:
+        detail = f"`{incoming}` denies by default: published ports that it does not admit stay closed to other hosts"
+        return [Check("firewall", OK, detail)]
+    if _read("/proc/net/ip_tables_names").split():
+        detail = "rules of iptables-legacy are in force; what they deny in INPUT is not seen for published ports"
+        return [Check("firewall", WARN, detail, "use iptables-nft, or deny in FORWARD")]
+    return [Check("firewall", OK, "no chain of this host denies by default")]
 
 
 def seccomp() -> list[Check]:

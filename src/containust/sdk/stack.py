@@ -89,6 +89,14 @@ class Stack:
         """The published ports."""
         return self._resolved.exposes
 
+    def closed_ports(self) -> list[tuple[str, str]]:
+        """Published ports that the host's firewall keeps closed to other hosts: what, and what to do."""
+        if all(expose.address in ("127.0.0.1", "::1") for expose in self.exposes):
+            return []
+        from containust.runtime.network.firewall import warnings
+
+        return warnings(self.exposes)
+
     def plan(self) -> list[Step]:
         """What :meth:`up` would do; reads only."""
         return self.engine.changes(self._resolved)

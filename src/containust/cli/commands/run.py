@@ -105,9 +105,16 @@ def _planned(file: str, given: Arguments, context: Context) -> Stack:
     return Stack.from_plan(os.path.join(context.cwd, file), offline=context.offline, backend=context.backend)
 
 
+def tell_closed_ports(stack: Stack, context: Context) -> None:
+    """Warn of published ports that the host's firewall keeps closed: they look open in every other way."""
+    for message, help in stack.closed_ports():
+        context.err(f"warning: {message}\n  help: {help}\n")
+
+
 def finish(stack: Stack, given: Arguments, context: Context) -> int:
     """Bring a stack of a file up, and stay with it unless it is to be detached."""
     stack.engine.options.timeout = seconds(given.text("timeout"), "--timeout")
+    tell_closed_ports(stack, context)
     if given.flag("detach"):
         from containust.cli.output.plan import summary
 
@@ -141,6 +148,7 @@ def run_image(given: Arguments, context: Context) -> int:
         interactive=interactive,
         tty=tty,
     )
+    tell_closed_ports(stack, context)
     if given.flag("detach"):
         stack.up()
         context.out(f"{made.name}\n")

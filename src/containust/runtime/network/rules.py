@@ -16,8 +16,8 @@ own network offer to those connected to them.
 ``leave`` (source NAT): the outside sees the host's address.
 
 A verdict of "accept" here does not overrule another table, as one "drop" anywhere is final: the host's own
-``forward``
-policy applies to published ports and to what containers send.
+``forward`` policy applies to published ports and to what containers send. Its ``input`` policy:
+:mod:`containust.runtime.network.firewall`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from containust.common.types import Expose
     from containust.core.netlink import Connection
+    from containust.core.nfjudge import Packet
     from containust.runtime.network.attachment import Attachment
 
 BRIDGE_PREFIX = "ctb"
@@ -74,8 +75,7 @@ class HostService(Record):
         """The expressions that only such a packet passes."""
         return (
             *_ip(12, pack_address(self.source) + pack_address(self.gateway)),
-            *(nf.meta(nf.META_L4PROTO), nf.compare(bytes((PROTOCOLS[self.protocol],)))),
-            *(nf.payload(nf.PAYLOAD_TRANSPORT, 2, 2), nf.compare(self.port.to_bytes(2, "big"))),
+            *_to_port(PROTOCOLS[self.protocol], self.port),
         )
 
 
@@ -143,9 +143,10 @@ def build(
     maps: Mapping[str, list[tuple[bytes, bytes]]],
     offline: Collection[str] = (),
     services: Iterable[HostService] = (),
+    closed: Iterable[Packet] = (),
 ) -> list[bytes]:
     """The messages of one transaction that leaves exactly the table for these networks and published
-    ports. ``offline`` names the networks without a way out."""
+    ports. ``offline`` names the networks without a way out; ``closed`` is what other hosts may not reach."""
     table = table_name(project)
     ours = bridge_pattern(project)
     messages = [nf.table(table), nf.delete_table(table), nf.table(table)]
@@ -186,7 +187,7 @@ def build(
             *_ct(nf.CT_STATUS, nf.CT_STATUS_DNAT),
             nf.load(ANSWER_MARK) + nf.set_meta(nf.META_MARK),
         )
-        _publish(table, messages, rule, used)
+        _publish(table, messages, rule, used, closed)
 
     messages.append(nf.base_chain(table, "forward", "filter", nf.NF_INET_FORWARD, 0))
     messages.append(nf.chain(table, "out"))
@@ -239,7 +240,9 @@ def build(
     return messages
 
 
-def _publish(table: str, messages: list[bytes], rule: _Rules, used: Mapping[str, int]) -> None:
+def _publish(
+    table: str, messages: list[bytes], rule: _Rules, used: Mapping[str, int], closed: Iterable[Packet]
+) -> None:
     """The chains that translate published ports: for packets that come in, and for the host's own."""
     messages.append(nf.chain(table, "publish"))
     for name, number in used.items():
@@ -264,6 +267,14 @@ def _publish(table: str, messages: list[bytes], rule: _Rules, used: Mapping[str,
     # A neighbour on the wire can send to 127.0.0.1; translating it would publish to it what is for this
     # host alone.
     rule("arrive", *_ip(16, b"\x7f"), nf.verdict(nf.RETURN))
+    for packet in closed:  # the host's own input chains will see it as it came
+        rule(
+            "arrive",
+            _iif(BRIDGE_PREFIX, operation=nf.NEQ),
+            *_family(bytes((packet.family,))),
+            *_to_port(packet.protocol, packet.port),
+            nf.verdict(nf.RETURN),
+        )
     rule("arrive", nf.fib_daddr_type(), nf.compare(_RTN_LOCAL), nf.verdict(nf.JUMP, "publish"))
     messages.append(nf.base_chain(table, "output", "nat", nf.NF_INET_LOCAL_OUT, -100))
     rule("output", nf.fib_daddr_type(), nf.compare(_RTN_LOCAL), nf.verdict(nf.JUMP, "publish"))
@@ -382,6 +393,15 @@ def _in_subnet(offset: int, base: bytes, prefix: int, family: bytes = _V4) -> tu
 def _ct(key: int, bits: int) -> tuple[bytes, ...]:
     """Any of ``bits`` is set in a property of the connection."""
     return nf.ct(key), nf.masked(pack("=I", bits)), nf.compare(bytes(4), nf.NEQ)
+
+
+def _to_port(protocol: int, port: int) -> tuple[bytes, ...]:
+    return (
+        nf.meta(nf.META_L4PROTO),
+        nf.compare(bytes((protocol,))),
+        nf.payload(nf.PAYLOAD_TRANSPORT, 2, 2),
+        nf.compare(port.to_bytes(2, "big")),
+    )
 
 
 def _icmp(protocol: int, kind: int) -> tuple[bytes, ...]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from containust.common.types import Expose
+    from containust.core.nfjudge import Packet
 
 DEFAULT_MTU = 1500
 _LOOPBACK6 = pack_address("::1")
@@ -228,12 +229,16 @@ class StackNetworks:
         """
         maps = rules.published(exposes, attachments)
         closed = set(offline)
-        content = rules.build(self.project, self.recorded, maps, closed, services)
-        outside = bool(set(self.recorded) - closed) or any(
-            key[:1] != b"\x7f" and key[:16] != _LOOPBACK6 for elements in maps.values() for key, _ in elements
-        )
+        wide = any(key[:1] != b"\x7f" and key[:16] != _LOOPBACK6 for elements in maps.values() for key, _ in elements)
+        outside = wide or bool(set(self.recorded) - closed)
         try:
             nft = self._nft = self._nft or nf.connect()
+            left: list[Packet] = []
+            if wide:
+                from containust.runtime.network.firewall import left_to_input
+
+                left = left_to_input(nft, exposes)
+            content = rules.build(self.project, self.recorded, maps, closed, services, left)
             if (maps["published6"] or maps["open6"]) and forwarding.bridge_is_filtered():
                 rules.route_loopback6(nft, self.project, self.recorded)
             if not outside:
