@@ -2,12 +2,14 @@
 
 Prints one JSON line a case. ``small`` is a 45-line file, fresh process against fresh process: the difference of a
 start with ``load_stack`` and one without is what the language costs a command. The large cases show that the cost
-grows with the input and no faster: ``times`` is the cost of the eightfold size over the size.
+grows with the input and no faster: ``times`` is the CPU time of the eightfold size over that of the size, each in a
+process of its own, for what ``check`` and ``fmt`` do.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -16,7 +18,11 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from containust.common.errors import ContainustError
+from containust.compose.diagnostics import render
+from containust.compose.formatter import format_source
 from containust.compose.load import load_checked
+from containust.compose.tree import Source
 
 SMALL = """\
 // A shop: web, api, queue and database.
@@ -74,31 +80,91 @@ def components(n: int) -> str:
     return "".join(one.format(i) for i in range(n)) + connects + f"CONNECT c{n - 1} -> c0\n"
 
 
+def heirs(n: int, name: str, entry: str) -> str:
+    """As many components as their template has entries."""
+    entries = ", ".join(entry.replace("#", str(i)) for i in range(n))
+    template = f'COMPONENT t {{ image = "preset://busybox" template = true {name} = [{entries}] }}\n'
+    return template + "".join(f"COMPONENT c{i} FROM t {{}}\n" for i in range(n))
+
+
+def one(properties: str) -> str:
+    return f'COMPONENT a {{ image = "preset://busybox" {properties} }}\n'
+
+
+def numbered(n: int, entry: str, between: str = ", ") -> str:
+    return between.join(entry.replace("#", str(i)) for i in range(n))
+
+
+def imports(n: int) -> str:
+    for i in range(n):
+        with open(f"lib{i}.ctst", "w") as file:
+            file.write(f'COMPONENT t{i} {{ image = "preset://busybox" }}\n')
+    return numbered(n, 'IMPORT "lib#.ctst"\n', "") + numbered(n, "COMPONENT c# FROM t# {}\n", "")
+
+
+def env_file(n: int) -> str:
+    with open("vars.env", "w") as file:
+        file.write('A="' + "x\n" * n + '"\n' + numbered(min(n, 4000), "K#=v\n", ""))
+    return one('env_file = "vars.env"')
+
+
 CASES: dict[str, tuple[int, Callable[[int], str]]] = {
-    "components": (2000, components),
+    "components": (16_000, components),
     "brackets": (100_000, lambda n: "COMPONENT a { x = " + "[" * n),
-    "chain": (2000, lambda n: "".join(f"COMPONENT c{i} FROM c{i + 1} {{}}\n" for i in range(n))),
+    "chain of FROM": (4000, lambda n: "".join(f"COMPONENT c{i} FROM c{i + 1} {{}}\n" for i in range(n))),
     "chain with env": (
-        200,
+        500,
         lambda n: "".join(f"COMPONENT c{i} FROM c{i + 1} {{ env = {{ K{i} = 1 }} }}\n" for i in range(n)),
     ),
-    "errors": (5000, lambda n: "".join(f"CONNECT a{i} -> b{i}\n" for i in range(n))),
-    "same port": (2000, lambda n: "".join(f"COMPONENT c{i} {{ port = 80 }}\nEXPOSE {i}:80\n" for i in range(n))),
+    "references": (4000, lambda n: components(n) + one(f"command = [{numbered(n, chr(34) + '${c#.host}' + chr(34))}]")),
+    "inherited references": (1000, lambda n: components(n) + heirs(n, "command", '"${c#.host}"').replace("T c", "T h")),
+    "inherited mounts": (2000, lambda n: heirs(n, "volumes", '"v#:/v#"')),
+    "imports": (400, imports),
+    "templates not there": (4000, lambda n: numbered(n, "COMPONENT c# FROM x# {}\n", "")),
+    "errors": (10_000, lambda n: numbered(n, "CONNECT a# -> b#\n", "")),
+    "duplicates": (10_000, lambda n: one("env = { " + "A = 1 " * n + "}")),
+    "exposes": (4000, lambda n: one("port = 80") + numbered(n, "EXPOSE #:80\n", "")),
+    "one port": (4000, lambda n: numbered(n, "COMPONENT c# { port = 80 }\nEXPOSE #:80\n", "")),
+    "map": (20_000, lambda n: one(f"labels = {{ {numbered(n, 'K# = 1')} }}")),
+    "list": (40_000, lambda n: one(f"command = [{numbered(n, chr(34) + '#' + chr(34))}]")),
+    "string": (2_000_000, lambda n: one(f'command = ["{"a" * n}"]')),
+    "escapes": (100_000, lambda n: one('command = ["' + "\\n" * n + '"]')),
+    "comments": (50_000, lambda n: "// a\n" * n),
+    "env file": (100_000, env_file),
     "open strings": (20_000, lambda n: '"\n' * n),
     "interpolations": (20_000, lambda n: 'COMPONENT a { x = "' + "${" * n),
+    "unreadable": (20_000, lambda n: "'a @ => -1 /**/ " * n),
 }
 
 
-def seconds(text: str, rounds: int) -> float:
-    best = 1e9
-    with tempfile.NamedTemporaryFile("w", suffix=".ctst") as file:
+def measured(text: str, read: Callable[[str], object]) -> float:
+    """Seconds of CPU time of ``read`` in a process that has done nothing before, as a command is one."""
+    with open("main.ctst", "w") as file:
         file.write(text)
-        file.flush()
-        for _ in range(rounds):
-            begin = time.process_time()
-            load_checked(file.name, environ={}, offline=True)
-            best = min(best, time.process_time() - begin)
-    return best
+    channel, other = os.pipe()
+    child = os.fork()
+    if child == 0:
+        begin = time.process_time()
+        read("main.ctst")
+        os.write(other, repr(time.process_time() - begin).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(other)
+    with open(channel) as pipe:
+        return float(pipe.read())
+
+
+def check(path: str) -> None:
+    """What ``ctst check --json`` does."""
+    _, found = load_checked(path, environ={}, offline=True)
+    json.dumps([one.as_dict() for one in found])
+    render(found)
+
+
+def layout(path: str) -> None:
+    """What ``ctst fmt`` does."""
+    with open(path) as file, contextlib.suppress(ContainustError):
+        format_source(Source(path, file.read(), "."))
 
 
 def start(program: str, path: str) -> float:
@@ -134,10 +200,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     print(json.dumps(small(rounds)), flush=True)
-    for name, (size, make) in CASES.items():
-        one, eight = seconds(make(size), rounds), seconds(make(8 * size), rounds)
-        row = {"case": name, "size": size, "s": round(one, 3), "s_8": round(eight, 3), "times": round(eight / one, 2)}
-        print(json.dumps(row), flush=True)
+    with tempfile.TemporaryDirectory(prefix="bench-language-") as directory:
+        os.chdir(directory)
+        for name, (size, make) in CASES.items():
+            for command in (check, layout):
+                small_one, large = make(size), make(8 * size)
+                make(size)  # the files beside it
+                one_time = min(measured(small_one, command) for _ in range(rounds))
+                make(8 * size)
+                eight = min(measured(large, command) for _ in range(rounds))
+                row: dict[str, object] = {"case": name, "command": command.__name__, "size": size}
+                row |= {"s": round(one_time, 3), "s_8": round(eight, 3), "times": round(eight / one_time, 2)}
+                print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def one(data: bytes) -> None:
     problems = Problems()
     source = decode(os.path.join(DIRECTORY, "f.ctst"), data, DIRECTORY, problems)
     analyse(source, problems, True, ENVIRON, DIRECTORY, strict=True)
-    found = finish(problems, source)
+    found = finish(problems)
     assert len(found) <= 100
     for diagnostic in found:
         place = diagnostic.place

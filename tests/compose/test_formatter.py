@@ -133,7 +133,7 @@ def test_broken_files_are_reported_and_never_crash(text: str, data: st.DataObjec
     source = Source("/nowhere/a.ctst", text[:cut] + noise + text[end:], "/nowhere")
     problems = Problems()
     analyse(source, problems, True, {}, "/nowhere", strict=True)
-    found = finish(problems, source)
+    found = finish(problems)
     render(found)
     assert all(one.place.line >= 1 and one.place.column >= 1 for one in found)
     try:

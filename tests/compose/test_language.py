@@ -650,6 +650,17 @@ def chain(properties: str) -> Callable[[int], str]:
     return make
 
 
+def heirs(name: str, entry: str) -> Callable[[int], str]:
+    """As many components as their template has entries."""
+
+    def make(n: int) -> str:
+        entries = ", ".join(entry.replace("#", str(i)) for i in range(n))
+        template = f"COMPONENT t {{\n{IMAGE}template = true\n{name} = [{entries}]\n}}\n"
+        return template + "".join(f"COMPONENT c{i} FROM t {{}}\n" for i in range(n))
+
+    return make
+
+
 LINEAR: dict[str, Callable[[int], str]] = {
     "graph": graph,
     "chain": chain(""),
@@ -657,6 +668,16 @@ LINEAR: dict[str, Callable[[int], str]] = {
     "chain with parameters": chain('required_params = ["P#"] port = 1'),
     "errors": lambda n: "".join(f"CONNECT a{i} -> b{i}\n" for i in range(n)),
     "one port": lambda n: "".join(f"COMPONENT c{i} {{ port = 80 }}\nEXPOSE {i}:80\n" for i in range(n)),
+    "ports": lambda n: one(f"ports = [{', '.join(map(str, range(1, n)))}]"),
+    "unreadable": lambda n: "'a @ => -1 /**/ " * n,
+    "templates that are not there": lambda n: "".join(f"COMPONENT c{i} FROM x{i} {{}}\n" for i in range(n)),
+    "inherited references": heirs("command", '"${c#.host}"'),
+    "inherited references to nothing": heirs("command", '"${x#.host}"'),
+    "inherited secrets": heirs("command", '"${secret.x#}"'),
+    "inherited mounts": heirs("volumes", '"v#:/v#"'),
+    "inherited variables": lambda n: (
+        heirs("env", 'K# = "${c#.host}"')(n).replace("env = [", "env = {").replace("]", "}")
+    ),
     "references": lambda n: two('hostname = "a${b.port}"', "port = 9") + "COMPONENT c FROM a {}\nCONNECT c -> b\n" * n,
 }
 
@@ -682,6 +703,27 @@ def test_work_is_linear(files: Files, case: str) -> None:
         return count
 
     assert lines(400) <= 9 * lines(50)
+
+
+@pytest.mark.parametrize("lines", [1, 1000])
+def test_a_problem_keeps_and_shows_little_of_a_long_line(files: Files, lines: int) -> None:
+    _, found = files.check(("CONNECT a -> b " * (100_000 // lines) + "\n") * lines)
+    assert len(found) == 100 and sum(len(one.place.text) for one in found) < 100 * 200
+    assert all("^" in one.render() and len(one.render()) < 600 for one in found)
+
+
+def test_of_very_many_problems_the_first_are_shown_errors_before_warnings(files: Files) -> None:
+    text = "".join(f"COMPONENT c{i} {{\n{IMAGE}}}\n" for i in range(3000)) + "CONNECT a -> b\n" * 3000
+    _, found = files.check(text)
+    assert [one.place.line for one in found] == [9001 + i // 2 for i in range(100)]
+    _, found = files.check("CONNECT a -> b\n" * 3000 + "CONNECT ;\n")
+    assert [one.place.line for one in found] == [1 + i // 2 for i in range(100)]
+
+
+def test_marks_stand_below_wide_characters(files: Files) -> None:
+    _, found = files.check(one('labels = { a = "日本 é", b = 1, b = 2 }'))
+    shown = found[0].render().splitlines()
+    assert shown[3].startswith("3 | ") and shown[4].index("^") == shown[3].index("b = 2") + 2
 
 
 def test_a_long_chain_of_everything_needs_no_recursion(files: Files) -> None:

@@ -12,6 +12,7 @@ from containust.common.types import Record
 SCHEMES = ("file", "tar", "host", "image", "oci", "https", "preset")
 PATHS = ("file", "tar", "host")
 PIN = "@sha256:"
+LONGEST_SHOWN = 160  # characters of a wrong reference in a message
 
 HEX = frozenset("0123456789abcdef")
 LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
@@ -93,7 +94,12 @@ def parse_reference(text: str) -> Reference:
 
 
 def _invalid(text: str, why: str, *help: str) -> NoReturn:
-    raise ContainustError("E007", f"invalid image reference {text!r}: {why}", *help)
+    shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    raise ContainustError(
+        "E007",
+        f"invalid image reference {shown!r}: {why[:LONGEST_SHOWN]}",
+        *[line for line in help if len(line) <= 2 * LONGEST_SHOWN],
+    )
 
 
 def _example(scheme: str) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from containust.common.types import Stack
-from containust.compose.properties import PROPERTIES
 from containust.compose.resolver import open_references
 from containust.compose.tree import ComponentNode, Connect, ExposeNode
-from containust.compose.values import INVALID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,8 +12,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from containust.common.types import Component, Expose
+    from containust.compose.mounts import Mounts
     from containust.compose.resolver import Placed, Resolver, Unit
-    from containust.compose.tree import Entry, Interpolation, Name, Source, Value
+    from containust.compose.tree import Entry, Interpolation, Name, Source
 
 LISTED = 10  # names in one message
 PINNABLE = ("tar://", "oci://", "image://", "preset://")
@@ -39,13 +38,18 @@ class Checker:
         self.templates: set[str] = set()
         self.components: dict[str, Component] = {}
         self.edges: dict[str, dict[str, Name]] = {}
+        self.mounts: Mounts | None = None
+        self.alias_of: dict[int, str] | None = None  # aliases by id() of the unit
 
     def stack(self) -> Stack:
         self.read()
         self.tell_templates()
         self.build()
         self.connect()
-        self.refer()
+        if self.refers:
+            from containust.compose.referring import Referring
+
+            Referring(self).refer()
         published: list[Expose] = []
         if self.exposes:
             from containust.compose.publishing import Publisher
@@ -86,22 +90,6 @@ class Checker:
                 if found:
                     refers[id(part)] = [(source, reference) for reference in found]
 
-    def used(self, name: str, node: ComponentNode) -> list[tuple[Source, Interpolation]]:
-        """The references of a component: those that take effect when it is deployed, else its own."""
-        used: list[tuple[Source, Interpolation]] = []
-        deployed = name in self.components
-        for key, (owner, entry) in self.merged[name].items():
-            if entry.value.kind == "map":
-                if deployed:
-                    items = [item for _, item in self.resolver.map(node, key).values()]
-                else:
-                    items = entry.value.value if owner is node else []
-                for item in items:
-                    used += self.refers.get(id(item), ())
-            elif deployed or owner is node:
-                used += self.refers.get(id(entry), ())
-        return used
-
     def tell_templates(self) -> None:
         """Which components are not deployed (section 5)."""
         parents = {id(node.resolved_parent) for node in self.nodes.values() if node.resolved_parent}
@@ -139,7 +127,11 @@ class Checker:
                     help,
                 )
             if component.volumes or component.tmpfs:
-                self.targets(node, merged)
+                if self.mounts is None:
+                    from containust.compose.mounts import Mounts
+
+                    self.mounts = Mounts(self.resolver)
+                self.mounts.check(node, merged)
             if component.live and component.image and not component.image.startswith("file://"):
                 source, entry = self.resolver.place(node, "live")
                 self.resolver.reader.wrong(source, entry.value, "only a file:// image can be live")
@@ -149,28 +141,6 @@ class Checker:
                 help = ["mount it with volumes instead"]
                 message = "only a host:// image can include host paths"
                 self.resolver.reader.wrong(source, entry.value, message, help)
-
-    def targets(self, node: ComponentNode, merged: dict[str, Placed]) -> None:
-        """Two mounts of one component at the same place are E012."""
-        seen: dict[str, tuple[Source, Value]] = {}
-        for name in ("volume", "volumes", "tmpfs"):
-            mounts = self.resolver.value(node, PROPERTIES[name], merged[name]) if name in merged else INVALID
-            if mounts is INVALID:
-                continue
-            owner, entry = merged[name]
-            values = [entry.value] if entry.value.kind == "string" else entry.value.value
-            for value, mount in zip(values, mounts, strict=True):
-                first = seen.setdefault(mount.target, (owner.source, value))
-                if first[1] is not value:
-                    self.problems.add(
-                        "E012",
-                        owner.source,
-                        value.start,
-                        value.end,
-                        f"{mount.target} is mounted twice",
-                        ["give each mount its own target"],
-                        [(first[0], first[1].start, first[1].end, "first mounted here")],
-                    )
 
     # CONNECT
 
@@ -231,9 +201,11 @@ class Checker:
         """How FROM would name an imported component that ``name`` could mean; empty for none."""
         if name in self.unit.aliases:
             return name
-        for alias, (_, imported) in self.unit.aliases.items():
-            if imported is not None and name in imported.components:
-                return f"{alias}.{name}"
+        if self.alias_of is None:
+            self.alias_of = {id(imported): alias for alias, (_, imported) in self.unit.aliases.items() if imported}
+        for unit in self.resolver.defining(name):
+            if unit in self.alias_of:
+                return f"{self.alias_of[unit]}.{name}"
         return ""
 
     def wire(self, name: str, targets: dict[str, Name]) -> None:
@@ -277,72 +249,6 @@ class Checker:
             ["remove one of these connections"],
             [(self.source, place.start, place.end, f"{a} depends on {b}") for a, b, place in places[:-1][:LISTED]],
         )
-
-    # Interpolations
-
-    def refer(self) -> None:
-        seen: set[tuple[int, int]] = set()
-        secrets: set[str] = set()
-        for name, node in self.nodes.items() if self.refers else ():
-            for source, part in self.used(name, node):
-                place = (id(source), part.start)
-                if part.kind == "secret":
-                    if name in self.components and part.name not in secrets:
-                        secrets.add(part.name)
-                        self.find_secret(source, part)
-                    continue
-                connected = part.name in self.edges.get(name, ()) or part.name == name or name not in self.components
-                if place in seen and connected:
-                    continue
-                if place not in seen:
-                    seen.add(place)
-                    self.reference(source, part)
-                if not connected and part.name in self.components:
-                    self.problems.add(
-                        "W014",
-                        source,
-                        part.start,
-                        part.end,
-                        f"{name!r} refers to {part.name!r} but does not wait for it",
-                        [f"write CONNECT {name} -> {part.name}"],
-                    )
-
-    def reference(self, source: Source, part: Interpolation) -> None:
-        target = self.components.get(part.name)
-        if target is None:
-            template = part.name in self.nodes
-            self.problems.add(
-                "E002",
-                source,
-                part.start,
-                part.end,
-                f"{part.name!r} is a template and not deployed"
-                if template
-                else f"no component is called {part.name!r}",
-                ["refer to a component that starts FROM it"] if template else [],
-                (),
-                None if template else (part.name, self.components, "did you mean {}?"),
-            )
-        elif part.attribute == "port" and not target.ports:
-            node = self.nodes[part.name]
-            if not self.resolver.damaged(node) and not {"port", "ports"} & self.merged[part.name].keys():
-                self.problems.add(
-                    "E005",
-                    source,
-                    part.start,
-                    part.end,
-                    f"component {part.name!r} has no port",
-                    [f"add port = … to {part.name}"],
-                    [(node.source, node.name.start, node.name.end, "defined here")],
-                )
-
-    def find_secret(self, source: Source, part: Interpolation) -> None:
-        from containust.common.errors import ContainustError
-
-        try:
-            self.secret(part.name)
-        except ContainustError as error:
-            self.problems.add(error.code, source, part.start, part.end, error.message, error.help)
 
     # Warnings
 

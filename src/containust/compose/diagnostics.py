@@ -7,7 +7,7 @@ from bisect import bisect_right
 from containust.common.errors import ContainustError
 from containust.common.suggest import nearest
 from containust.common.types import Record
-from containust.compose.tree import MOST_PROBLEMS
+from containust.compose.tree import MOST_PROBLEMS, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
     from containust.compose.tree import Problems, Source
 
+LONGEST_LINE = 160  # characters of a source line that are shown
+NEAREST_IMPORTS = 10  # places of IMPORT shown for one problem
 COMPARISONS = 40_000  # names compared for "did you mean" in one run, so that a run stays linear
 
 
 class Place(Record):
-    """Where something is: lines and columns count characters from 1, ``end_column`` is behind the last."""
+    """Where something is: lines and columns count characters from 1, ``end_column`` is behind the last.
 
-    __slots__ = ("column", "end_column", "end_line", "file", "line", "message", "text")
+    ``text`` is what is shown of the line, from the character at index ``cut`` on.
+    """
+
+    __slots__ = ("column", "cut", "end_column", "end_line", "file", "line", "message", "text")
 
     def __init__(self, source: Source, start: int, end: int, message: str = "") -> None:
         lines = source.lines()
@@ -34,7 +39,11 @@ class Place(Record):
         self.message = message
         begin = lines[self.line - 1]
         finish = lines[self.line] - 1 if self.line < len(lines) else size
-        self.text = source.text[begin:finish].rstrip("\r")
+        self.cut = 0
+        if finish - begin > LONGEST_LINE:
+            self.cut = max(0, self.column - 41)
+            finish = min(finish, begin + self.cut + LONGEST_LINE)
+        self.text = source.text[begin + self.cut : finish].rstrip("\r")
 
 
 class Diagnostic(Record):
@@ -89,8 +98,12 @@ def position(place: Place) -> dict[str, object]:
 def shown(place: Place, gutter: int, arrow: str, mark: str, tone: str, blue: str, off: str) -> list[str]:
     """One place: where, its line, and marks under the span."""
     pad = " " * gutter
-    end = place.end_column if place.end_line == place.line else len(place.text) + 1
-    text, first, width = window(place.text, place.column - 1, max(end - place.column, 1))
+    begin = place.column - 1 - place.cut
+    end = begin + place.end_column - place.column if place.end_line == place.line else len(place.text)
+    text = "".join([c if c.isprintable() else " " if c == "\t" else "·" for c in place.text])
+    if place.cut:
+        text = "…" + text[1:]
+    first, width = cells(text[:begin]), max(1, cells(text[begin:end]))
     note = f" {place.message}" if place.message else ""
     return [
         f"{pad}{blue}{arrow}{off} {place.file}:{place.line}:{place.column}",
@@ -100,16 +113,13 @@ def shown(place: Place, gutter: int, arrow: str, mark: str, tone: str, blue: str
     ]
 
 
-def window(text: str, first: int, width: int) -> tuple[str, int, int]:
-    """``text`` fit for a terminal: tabs one column, no control characters, long lines cut around the span."""
-    if len(text) > 160:
-        begin = max(0, first - 40)
-        text = text[begin : begin + 160]
-        if begin:
-            text = "…" + text[1:]
-        first -= begin
-        width = max(1, min(width, len(text) - first))
-    return "".join([c if c.isprintable() else " " if c == "\t" else "·" for c in text]), first, width
+def cells(text: str) -> int:
+    """How many columns of a terminal ``text`` takes: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 class CheckFailed(ContainustError):
@@ -132,27 +142,17 @@ def render(diagnostics: Iterable[Diagnostic], color: bool = False) -> str:
     return "\n\n".join(one.render(color) for one in diagnostics)
 
 
-def finish(problems: Problems, entry: Source) -> list[Diagnostic]:
+def finish(problems: Problems) -> list[Diagnostic]:
     """The first :data:`MOST_PROBLEMS`, errors before warnings when not all fit, sorted by place, each once.
 
     Those of the entry file come first, then the other files in the order in which they were found wrong.
     """
-    rank = {id(entry): 0}
-    for item in problems.entries:
-        rank.setdefault(id(item[1]), len(rank))
-    entries = problems.entries
-    if len(entries) > MOST_PROBLEMS:
-        entries = sorted(entries, key=lambda item: (item[0][0] == "W", rank[id(item[1])], item[2]))
-        entries = entries[: MOST_PROBLEMS * 2]
-    entries = sorted(entries, key=lambda item: (rank[id(item[1])], item[2], item[3], item[0]))
-    seen = set()
+    entries = {told(item): item for item in reversed(problems.entries)}.values()
+    chosen = sorted(entries, key=lambda item: problems.place(*item[:3]))[:MOST_PROBLEMS]
     budget = [COMPARISONS]
     result = []
-    for code, source, start, end, message, help, related, suggest in entries:
-        key = (code, id(source), start, message if code != "E001" else "")
-        if key in seen:
-            continue
-        seen.add(key)
+    for item in sorted(chosen, key=lambda item: (problems.rank(item[1]), item[2], item[3], item[0])):
+        code, source, start, end, message, help, related, suggest = item
         lines = list(help)
         if suggest is not None:
             near = suggestion(suggest, budget)
@@ -160,12 +160,12 @@ def finish(problems: Problems, entry: Source) -> list[Diagnostic]:
                 lines.insert(0, near)
         places = [Place(*place) for place in related]
         at: Source | None = source
-        while at is not None and at.imported_at is not None:
+        for _ in range(NEAREST_IMPORTS):
+            if at is None or at.imported_at is None:
+                break
             places.append(Place(*at.imported_at, "imported here"))
             at = at.imported_at[0]
         result.append(Diagnostic(code, message, Place(source, start, end), lines, places))
-        if len(result) == MOST_PROBLEMS:
-            break
     return result
 
 
@@ -179,4 +179,4 @@ def suggestion(suggest: tuple[str, Iterable[str], str], budget: list[int]) -> st
         if abs(len(name) - len(word)) <= 3:
             candidates.append(name)
     near = nearest(word, candidates)
-    return form.format(near) if near else ""
+    return form.replace("{}", near) if near else ""

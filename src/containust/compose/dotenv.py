@@ -29,12 +29,14 @@ def read_dotenv(path: str, variables: dict[str, str]) -> list[str]:
         return [f"{path} is not UTF-8"]
     if len(data) > LARGEST:
         return [f"{path} is larger than {LARGEST >> 20} MiB"]
-    lines = text.replace("\r\n", "\n").split("\n")
+    text = text.replace("\r\n", "\n")
     at = 0
-    while at < len(lines):
-        line = lines[at].strip()
-        number = at + 1
-        at += 1
+    number = 0
+    while at < len(text):
+        number += 1
+        start = at
+        at = _line_end(text, start) + 1
+        line = text[start : at - 1].strip()
         if not line or line.startswith("#"):
             continue
         key, equals, value = line.removeprefix("export ").partition("=")
@@ -46,15 +48,15 @@ def read_dotenv(path: str, variables: dict[str, str]) -> list[str]:
         value = value.strip()
         if value[:1] in ("'", '"'):
             quote = value[0]
-            body = value[1:]
-            end = _closing(body, quote)
-            while end < 0 and at < len(lines):
-                body += "\n" + lines[at]
-                at += 1
-                end = _closing(body, quote, len(body) - len(lines[at - 1]) - 1)
+            start = text.index(quote, text.index("=", start)) + 1
+            end = _closing(text, quote, start)
             if end < 0:
                 return [f"{path}, line {number}: the quote is not closed"]
-            value = _unescaped(body[:end]) if quote == '"' else body[:end]
+            value = text[start:end]
+            at = _line_end(text, end) + 1
+            number += value.count("\n")
+            if quote == '"':
+                value = _unescaped(value)
         else:
             comment = value.find(" #")
             value = value[:comment].rstrip() if comment >= 0 else value
@@ -64,17 +66,23 @@ def read_dotenv(path: str, variables: dict[str, str]) -> list[str]:
     return []
 
 
-def _closing(body: str, quote: str, start: int = 0) -> int:
-    """Index of the closing quote in ``body``, from ``start`` on, or -1."""
-    i = body.find(quote, start)
-    while i >= 0 and quote == '"' and _escaped(body, i):
-        i = body.find(quote, i + 1)
+def _line_end(text: str, at: int) -> int:
+    """Offset of the next line break, or of the end."""
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
+
+
+def _closing(text: str, quote: str, start: int) -> int:
+    """Offset of the closing quote from ``start`` on, or -1."""
+    i = text.find(quote, start)
+    while i >= 0 and quote == '"' and _escaped(text, i):
+        i = text.find(quote, i + 1)
     return i
 
 
-def _escaped(body: str, at: int) -> bool:
+def _escaped(text: str, at: int) -> bool:
     backslashes = 0
-    while at > backslashes and body[at - 1 - backslashes] == "\\":
+    while text[at - 1 - backslashes] == "\\":
         backslashes += 1
     return backslashes % 2 == 1
 

@@ -7,7 +7,17 @@ single empty lines stay where they separate; every comment stays next to what it
 from __future__ import annotations
 
 from containust.compose.parser import parse
-from containust.compose.tree import ComponentNode, Connect, Entry, ExposeNode, Import, Problems, Source, Value
+from containust.compose.tree import (
+    ComponentNode,
+    Connect,
+    Entry,
+    ExposeNode,
+    Import,
+    Problems,
+    Source,
+    Uncollected,
+    Value,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +35,18 @@ def format_source(source: Source) -> str:
 
     Raises :class:`containust.compose.diagnostics.CheckFailed` when the file has syntax errors.
     """
+    with Uncollected():
+        return _formatted(source)
+
+
+def _formatted(source: Source) -> str:
     problems = Problems()
     file = parse(source, problems)
     if any(entry[0] == "E001" for entry in problems.entries):
         from containust.compose.diagnostics import CheckFailed, finish
 
         problems.entries = [entry for entry in problems.entries if entry[0] == "E001"]
-        raise CheckFailed(finish(problems, source))
+        raise CheckFailed(finish(problems))
     return Layout(file).text()
 
 
@@ -81,9 +96,11 @@ class Layout:
         """Append to the last line the comment that follows offset ``end`` on the same line."""
         if self.next < len(self.comments):
             start, stop = self.comments[self.next]
-            between = self.source_text[end:start]
-            if start >= end and "\n" not in between and not between.strip(" \t\r,"):
-                self.lines[-1] += " " * 2 + self.source_text[start:stop].rstrip()
+            text = self.source_text
+            while end < start and text[end] in " \t\r,":
+                end += 1
+            if end == start:
+                self.lines[-1] += " " * 2 + text[start:stop].rstrip()
                 self.next += 1
 
     def separated(self, at: int) -> bool:

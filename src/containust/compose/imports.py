@@ -17,13 +17,14 @@ from containust.compose.values import INVALID, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from containust.compose.remote import Remote
     from containust.compose.tree import Problems
 
 LARGEST = 16 * 2**20
+LONGEST_CIRCLE = 20  # files named of one
 
 
 class Importer:
@@ -48,23 +49,25 @@ class Importer:
         self.reader = Reader(problems, environ)
         self.by_key: dict[str, Unit | None] = {self.entry_key: entry}
         self.remote: Remote | None = None
+        self.beside: dict[str, dict[str, None]] = {}  # the .ctst files of a directory
 
     def load(self) -> dict[int, Unit]:
         """Every unit by the id() of its source; depth first and without recursion."""
-        chain: dict[str, Unit] = {self.entry_key: self.entry}
-        pending: list[Iterator[Import]] = [imports_of(self.entry)]
+        path = [self.entry_key]
+        chain: dict[str, int] = {self.entry_key: 0}  # where in the path a file is
+        pending: list[tuple[Unit, Iterator[Import]]] = [(self.entry, imports_of(self.entry))]
         while pending:
-            unit = next(reversed(chain.values()))
-            statement = next(pending[-1], None)
+            unit, statements = pending[-1]
+            statement = next(statements, None)
             if statement is None:
                 pending.pop()
-                chain.popitem()
+                del chain[path.pop()]
                 continue
             key = self.locate(unit, statement)
             if key is None:
                 self.bind(unit, statement, None, "")
             elif key in chain:
-                self.circle(unit, statement, list(chain), key)
+                self.circle(unit, statement, path, chain[key])
                 self.bind(unit, statement, None, key)
             elif key in self.by_key:
                 self.bind(unit, statement, self.by_key[key], key)
@@ -73,8 +76,9 @@ class Importer:
                 self.by_key[key] = imported
                 self.bind(unit, statement, imported, key)
                 if imported is not None:
-                    chain[key] = imported
-                    pending.append(imports_of(imported))
+                    chain[key] = len(path)
+                    path.append(key)
+                    pending.append((imported, imports_of(imported)))
         return {id(unit.file.source): unit for unit in self.by_key.values() if unit is not None}
 
     def locate(self, unit: Unit, statement: Import) -> Any:
@@ -112,17 +116,43 @@ class Importer:
                     return os.path.realpath(path)
                 tried.append(path)
         help = [f"there is no {path}" for path in tried]
-        near = nearest_file(tried)
-        if near:
-            help.insert(0, f"did you mean {near}?")
-        return self.failed(source, statement, f"cannot import {text!r}: no such file", help)
+        suggest = None
+        for path in tried:
+            directory, name = os.path.split(path)
+            if f"{name}.ctst" in self.names(directory):
+                help.insert(0, f"did you mean {os.path.join(directory, name)}.ctst?")
+                break
+        else:
+            directory, name = os.path.split(tried[0])
+            suggest = (name, self.names(directory), f"did you mean {os.path.join(directory, '')}{{}}?")
+        return self.failed(source, statement, f"cannot import {text!r}: no such file", help, suggest=suggest)
 
-    def failed(self, source: Source, statement: Import, message: str, help: list[str], code: str = "E008") -> Any:
-        self.problems.add(code, source, statement.path.start, statement.path.end, message, help)
+    def names(self, directory: str) -> dict[str, None]:
+        """Files in ``directory`` that could be meant, looked up once."""
+        if directory not in self.beside:
+            try:
+                found = [entry for entry in os.listdir(directory) if entry.endswith(".ctst")]
+            except (OSError, ValueError):
+                found = []
+            self.beside[directory] = dict.fromkeys(sorted(found))
+        return self.beside[directory]
 
-    def circle(self, unit: Unit, statement: Import, chain: list[str], key: str) -> None:
-        names = [os.path.relpath(one, self.directory) if one.startswith("/") else one for one in chain]
-        names = [*names[chain.index(key) :], names[chain.index(key)]]
+    def failed(
+        self,
+        source: Source,
+        statement: Import,
+        message: str,
+        help: list[str],
+        code: str = "E008",
+        suggest: tuple[str, Iterable[str], str] | None = None,
+    ) -> Any:
+        self.problems.add(code, source, statement.path.start, statement.path.end, message, help, (), suggest)
+
+    def circle(self, unit: Unit, statement: Import, path: list[str], first: int) -> None:
+        shown = path[first : first + LONGEST_CIRCLE]
+        names = [os.path.relpath(one, self.directory) if one.startswith("/") else one for one in [*shown, path[first]]]
+        if len(path) - first > LONGEST_CIRCLE:
+            names.insert(-1, "…")
         self.failed(
             unit.file.source,
             statement,
@@ -138,7 +168,7 @@ class Importer:
         if imported is not None:
             unit.loaded.append(statement)
             if alias is None:
-                unit.open_imports.append((statement, imported))
+                unit.open_imports.setdefault(id(imported), (statement, imported))
         if not is_name(name) or name in KEYWORDS:
             return  # a stem that is no identifier cannot be written after FROM
         if name in unit.aliases:
@@ -204,19 +234,3 @@ def stem(path: str) -> str:
     if "://" in name:
         name = name.partition("?")[0].partition("#")[0]
     return name.rstrip("/").rpartition("/")[2].removesuffix(".ctst")
-
-
-def nearest_file(tried: list[str]) -> str:
-    """A file near one of the paths that do not exist; empty for none."""
-    from containust.common.suggest import nearest
-
-    for path in tried:
-        directory, name = os.path.split(path)
-        try:
-            names = [entry for entry in os.listdir(directory)[:1000] if entry.endswith(".ctst")]
-        except OSError:
-            continue
-        near = f"{name}.ctst" if f"{name}.ctst" in names else nearest(name, names)
-        if near:
-            return os.path.join(directory, near)
-    return ""

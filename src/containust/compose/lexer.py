@@ -132,10 +132,10 @@ def _unreadable(
 ) -> int:
     """Report the character at ``start`` that begins no token; return where to go on."""
     c = text[start]
-    line_end = text.find("\n", start)
-    if line_end < 0:
-        line_end = size
     if c == "#":
+        line_end = text.find("\n", start)
+        if line_end < 0:
+            line_end = size
         problems.add("E001", source, start, start + 1, "# does not start a comment", ["comments start with //"])
         comments.append((start, line_end))
         return line_end
@@ -151,8 +151,9 @@ def _unreadable(
         )
         return close + 2 if close >= 0 else size
     if c == "'":
-        close = text.find("'", start + 1, line_end)
-        if close > 0:
+        # What is looked through is passed over, or ends at the next quote: no text is looked through again and again.
+        close = text.find("'", start + 1)
+        if close > 0 and text.find("\n", start, close) < 0:
             problems.add(
                 "E001",
                 source,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.compose.checks import Checker, unpinned
 from containust.compose.parser import parse
 from containust.compose.resolver import Resolver, Unit, collect
-from containust.compose.tree import ComponentNode, Import, Problems, Source
+from containust.compose.tree import ComponentNode, Import, Problems, Source, Uncollected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def load_stack(
     if problems.errors:
         from containust.compose.diagnostics import CheckFailed, finish
 
-        raise CheckFailed(finish(problems, source))
+        raise CheckFailed(finish(problems))
     return stack
 
 
@@ -61,7 +59,7 @@ def load_checked(
         return stack, []
     from containust.compose.diagnostics import finish
 
-    return (None if problems.errors else stack), finish(problems, source)
+    return (None if problems.errors else stack), finish(problems)
 
 
 def read_source(path: str, problems: Problems) -> Source:
@@ -125,13 +123,9 @@ def analyse(
     """Everything behind reading. The stack is only meaningful when no error was reported."""
     path = os.path.abspath(source.path)
     project = project_dir or os.path.dirname(path)
-    collecting = gc.isenabled()
-    gc.disable()  # a tree is all new objects and no garbage; collecting would walk it again and again
-    try:
+    problems.rank(source)  # the first
+    with Uncollected():
         return _analyse(source, problems, offline, environ, path, project, strict=strict)
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _analyse(

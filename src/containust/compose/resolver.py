@@ -31,7 +31,7 @@ class Unit:
         self.stem = stem
         self.components: dict[str, ComponentNode] = {}
         self.aliases: dict[str, tuple[Import, Unit | None]] = {}
-        self.open_imports: list[tuple[Import, Unit]] = []  # those without AS
+        self.open_imports: dict[int, tuple[Import, Unit]] = {}  # those without AS, by id() of the unit
         self.loaded: list[Import] = []  # those whose file could be read
         self.used: set[int] = set()  # id() of each Import that a FROM uses
 
@@ -58,7 +58,19 @@ def collect(unit: Unit, problems: Problems) -> None:
 class Resolver:
     """Resolves the components of one file, reaching into imported ones as FROM asks for."""
 
-    __slots__ = ("hurt", "maps", "merged", "problems", "reader", "settled", "unit", "units")
+    __slots__ = (
+        "definers",
+        "hurt",
+        "made",
+        "maps",
+        "merged",
+        "problems",
+        "reader",
+        "settled",
+        "topped",
+        "unit",
+        "units",
+    )
 
     def __init__(self, unit: Unit, units: dict[int, Unit], problems: Problems, environ: Mapping[str, str]) -> None:
         self.unit = unit
@@ -70,6 +82,21 @@ class Resolver:
         self.maps: dict[int, dict[str, dict[str, Placed]]] = {}  # of those that inherit
         self.hurt: dict[int, bool] = {}
         self.settled: dict[tuple[int, bool], Any] = {}  # values that had to wait, see references.settle
+        # Environments and labels that several inherit alike: by id() of the map they are made of, and those on top of
+        # files with what they were made of, whose id() has to last.
+        self.made: dict[int, dict[str, Any]] = {}
+        self.topped: dict[tuple[int, int], tuple[dict[str, Any], dict[str, Any]]] = {}
+        self.definers: dict[str, dict[int, Unit]] | None = None
+
+    def defining(self, name: str) -> dict[int, Unit]:
+        """The imported files that define a component ``name``, by id() of the unit."""
+        if self.definers is None:
+            self.definers = {}
+            for unit in self.units.values():
+                if unit is not self.unit:
+                    for component in unit.components:
+                        self.definers.setdefault(component, {})[id(unit)] = unit
+        return self.definers.get(name, {})
 
     # Properties
 
@@ -277,15 +304,34 @@ class Resolver:
             if name == "healthcheck":
                 properties[name] = self.healthcheck(node, placed)
             elif PROPERTIES[name].item:
-                found = self.map(node, name)
-                properties[name] = {key: e.result for key, (_, e) in found.items() if e.result is not INVALID}
+                properties[name] = self.texts(node, name)
             elif PROPERTIES[name].field:
                 properties[PROPERTIES[name].field] = result
         if "env_file" in merged:
             variables = self.value(node, PROPERTIES["env_file"], merged["env_file"])
             if variables is not INVALID:
-                properties["env"] = {**variables, **properties.get("env", {})}
+                properties["env"] = self.with_file(variables, properties.get("env"))
         return Component(node.name.text, **properties)
+
+    def texts(self, node: ComponentNode, name: str) -> dict[str, Any]:
+        """The values of a map; those that several components inherit alike are one object, not to be changed."""
+        found = self.map(node, name)
+        inherited = bool(found) and id(node) in self.maps
+        if inherited and id(found) in self.made:
+            return self.made[id(found)]
+        made = {key: entry.result for key, (_, entry) in found.items() if entry.result is not INVALID}
+        if inherited:
+            self.made[id(found)] = made
+        return made
+
+    def with_file(self, variables: dict[str, str], own: dict[str, Any] | None) -> dict[str, Any]:
+        """An environment on top of the variables of files; one object for all that inherit both."""
+        if not own:
+            return variables
+        key = (id(variables), id(own))
+        if key not in self.topped:
+            self.topped[key] = ({**variables, **own}, own)
+        return self.topped[key][0]
 
     def value(self, node: ComponentNode, row: Property, placed: Placed) -> Any:
         """The typed value that ``placed`` has for ``node``; INVALID once reported."""

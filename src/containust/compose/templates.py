@@ -9,6 +9,7 @@ from containust.compose.properties import PROPERTIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from containust.compose.resolver import Placed, Resolver, Unit
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
 MOST_KEYS = 1024  # of one map with what it inherits, so that a chain cannot grow quadratically
 MOST_MISSING = 20  # parameters reported of one component, for the same reason
+LISTED = 20  # names in one message
 
 
 class Templates:
     """The relations between the components of a :class:`containust.compose.resolver.Resolver`."""
 
-    __slots__ = ("kept", "maps", "needed", "problems", "resolver", "units")
+    __slots__ = ("copies", "kept", "maps", "needed", "problems", "resolver", "units")
 
     def __init__(self, resolver: Resolver) -> None:
         self.resolver = resolver
@@ -95,13 +97,14 @@ class Templates:
             if chosen is not None:
                 found[id(chosen)] = (statement, chosen)
             else:
-                crowd = [f"{parent.text}.{name}" for name in list(imported.components)[:20]]
+                crowd = [f"{parent.text}.{name}" for name, _ in zip(imported.components, range(LISTED), strict=False)]
         if not found:
-            for statement, imported in unit.open_imports:
-                other = imported.components.get(parent.text)
-                if other is not None:
-                    found[id(other)] = (statement, other)
-                    crowd.append(f"{imported.stem}.{parent.text}")
+            for statement, imported in self.open_imports(unit, parent.text):
+                other = imported.components[parent.text]
+                found[id(other)] = (statement, other)
+                crowd.append(f"{imported.stem}.{parent.text}")
+                if len(crowd) == LISTED:
+                    break
         if len(found) == 1:
             statement, chosen = next(iter(found.values()))
             unit.used.add(id(statement))
@@ -132,9 +135,6 @@ class Templates:
                 ["import a file that does"],
             )
             return None
-        names = [*unit.components, *unit.aliases]
-        for _, imported in unit.open_imports:
-            names += imported.components
         self.problems.add(
             "E002",
             node.source,
@@ -143,9 +143,16 @@ class Templates:
             f"no component or import is called {parent.text!r}",
             [],
             (),
-            (parent.text, names, "did you mean {}?"),
+            (parent.text, Known(unit), "did you mean {}?"),
         )
         return None
+
+    def open_imports(self, unit: Unit, name: str) -> Iterator[tuple[Import, Unit]]:
+        """The imports without alias of ``unit`` that define ``name``; looked for in the shorter of two lists."""
+        definers = self.resolver.defining(name)
+        if len(definers) < len(unit.open_imports):
+            return (unit.open_imports[key] for key in definers if key in unit.open_imports)
+        return (one for key, one in unit.open_imports.items() if key in definers)
 
     def member(self, unit: Unit, node: ComponentNode, alias: Name, member: Name) -> ComponentNode | None:
         if alias.text not in unit.aliases:
@@ -192,6 +199,7 @@ class Templates:
         self.maps: dict[str, dict[str, Placed]] = {"env": {}, "labels": {}, "healthcheck": {}}
         self.needed: dict[str, Placed] = {}
         self.kept: list[Any] = []
+        self.copies: dict[str, list[dict[str, Placed]]] = {name: [] for name in self.maps}  # of maps as they are now
         pending: list[tuple[ComponentNode, int]] = [(root, -1) for root in roots]
         while pending:
             node, undo = pending.pop()
@@ -245,8 +253,10 @@ class Templates:
         for name, entry in own.items():
             if name in self.needed:
                 self.set(self.needed, name, None)
-            if PROPERTIES[name].item and entry.value.kind == "map":
+            if PROPERTIES[name].item and entry.value.kind == "map" and entry.value.value:
                 table = self.maps[name]
+                self.kept.append((self.copies, name, self.copies[name]))
+                self.copies[name] = []
                 for item in entry.value.value:
                     placed = table.get(item.key)
                     if placed is None or placed[0] is not node:  # the first of two in one map
@@ -262,7 +272,10 @@ class Templates:
                 message = f"{name!r} has more than {MOST_KEYS} keys with those it inherits"
                 self.resolver.reader.wrong(source, entry.value, message, ["put them into a file"])
             elif table:
-                found[name] = table.copy()
+                copies = self.copies[name]
+                if not copies:
+                    copies.append(table.copy())
+                found[name] = copies[0]
         self.resolver.maps[id(node)] = found
 
     def missing(self, node: ComponentNode) -> None:
@@ -280,6 +293,19 @@ class Templates:
                 [f"add {what}"],
                 [(template.source, entry.key_start, entry.key_end, "required here")],
             )
+
+
+class Known:
+    """Every name that FROM could mean in a file: only put together for a problem that is shown."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.unit.components
+        yield from self.unit.aliases
+        for _, imported in self.unit.open_imports.values():
+            yield from imported.components
 
 
 def single(unit: Unit, alias: str) -> ComponentNode | None:

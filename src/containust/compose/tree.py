@@ -6,12 +6,15 @@ problem that is shown. Values keep what was written; nothing here is resolved.
 
 from __future__ import annotations
 
+import gc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-MOST_PROBLEMS = 100
+MOST_PROBLEMS = 100  # shown of one run
+MOST_KEPT = 2000
 
 # One token: kind, start, end, value. The kind of a keyword or a sign is its own text.
 IDENT = "identifier"
@@ -63,16 +66,27 @@ class Source:
 
 
 class Problems:
-    """Everything found wrong, in the order of finding. Each entry is the arguments of :meth:`add`.
+    """What was found wrong, in the order of finding. Each entry is the arguments of :meth:`add`.
 
-    They become :class:`containust.compose.diagnostics.Diagnostic` objects only when there is one to show.
+    They become :class:`containust.compose.diagnostics.Diagnostic` objects only when there is one to show. Of very many
+    only those are kept that can be among the first: errors before warnings, by file, by place.
     """
 
-    __slots__ = ("entries", "errors")
+    __slots__ = ("_last", "_ranks", "entries", "errors")
 
     def __init__(self) -> None:
         self.entries: list[tuple[Any, ...]] = []
         self.errors = 0
+        self._ranks: dict[int, int] = {}
+        self._last: tuple[bool, int, int] | None = None  # nothing behind this place will be shown
+
+    def rank(self, source: Source) -> int:
+        """The number of a file: files are shown in the order in which this was asked of them first."""
+        return self._ranks.setdefault(id(source), len(self._ranks))
+
+    def place(self, code: str, source: Source, start: int) -> tuple[bool, int, int]:
+        """What problems are sorted by when not all can be shown."""
+        return code[0] == "W", self._ranks.setdefault(id(source), len(self._ranks)), start
 
     def add(
         self,
@@ -93,7 +107,43 @@ class Problems:
         """
         if code[0] != "W":
             self.errors += 1
+        if self._last is None:
+            if len(self.entries) == MOST_KEPT:
+                self._forget()
+        elif self.place(code, source, start) > self._last:
+            return
+        elif len(self.entries) == MOST_KEPT:
+            self._forget()
         self.entries.append((code, source, start, end, message, help, related, suggest))
+
+    def _forget(self) -> None:
+        """Keep twice as many as are shown, each once."""
+        self.entries.sort(key=lambda entry: self.place(*entry[:3]))
+        kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        for entry in self.entries:
+            kept.setdefault(told(entry), entry)
+            if len(kept) == 2 * MOST_PROBLEMS:
+                self._last = self.place(*entry[:3])
+                break
+        self.entries = list(kept.values())
+
+
+def told(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What makes two problems the same: of syntax errors at one place the first will do."""
+    code, source, start, _, message = entry[:5]
+    return code, id(source), start, message if code != "E001" else ""
+
+
+class Uncollected:
+    """Without garbage collection: a tree is all new objects and no garbage; it would be walked again and again."""
+
+    def __enter__(self) -> None:
+        self.collecting = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *raised: object) -> None:
+        if self.collecting:
+            gc.enable()
 
 
 class Interpolation:

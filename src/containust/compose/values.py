@@ -23,6 +23,8 @@ WAITING: Any = object()  # for the ports of another component, see containust.co
 
 NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 RESTARTS = ("never", "on-failure", "always", "unless-stopped")
+MOST_NETWORKS = 64  # of one component
+MOST_VARIABLES = 4096  # of the files of one component, which all that start from it inherit
 
 
 class Reader:
@@ -266,9 +268,11 @@ def ports(reader: Reader, source: Source, value: Value) -> Any:
     found = reader.texts(source, value, port, "int")
     if found is INVALID:
         return found
-    for i, first in enumerate(found):
-        if i and first in found[:i] and i < 100:
-            return reader.wrong(source, value.value[i], f"port {first.number}/{first.protocol} is listed twice")
+    seen: set[tuple[int, str]] = set()
+    for i, one in enumerate(found):
+        if (one.number, one.protocol) in seen:
+            return reader.wrong(source, value.value[i], f"port {one.number}/{one.protocol} is listed twice")
+        seen.add((one.number, one.protocol))
     return found
 
 
@@ -375,6 +379,10 @@ def networks(reader: Reader, source: Source, value: Value) -> Any:
     names = list(dict.fromkeys(names))
     if not names:
         return reader.wrong(source, value, "the list of networks is empty", ['for no network write "none"'])
+    if len(names) > MOST_NETWORKS:
+        return reader.wrong(
+            source, value, f"more than {MOST_NETWORKS} networks", ["one network can hold any components"]
+        )
     for alone in ("host", "none"):
         if alone in names and len(names) > 1:
             return reader.wrong(source, value, f'"{alone}" goes with no other network', [f'write network = "{alone}"'])
@@ -396,6 +404,8 @@ def env_files(reader: Reader, source: Source, value: Value) -> Any:
         if wrong:
             bad = True
             reader.wrong(source, place, wrong[0], wrong[1:])
+    if len(variables) > MOST_VARIABLES:
+        return reader.wrong(source, value, f"more than {MOST_VARIABLES} variables", ["leave out what nothing reads"])
     return INVALID if bad else variables
 
 

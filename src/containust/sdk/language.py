@@ -48,7 +48,7 @@ def format_text(text: str | bytes, path: str = "<text>") -> str:
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
     source = decode(path, data, None, problems)
     if problems.errors:
-        raise CheckFailed(finish(problems, source))
+        raise CheckFailed(finish(problems))
     return format_source(source)
 
 
