@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from containust.common.types import (
     COMPONENT_DEFAULTS,
     Component,
@@ -67,12 +69,12 @@ def digest(component: Component, image_id: str, exposes: list[Expose]) -> str:
 def sha256(data: bytes) -> str:
     """Hexadecimal SHA-256 from the interpreter's own module: ``hashlib`` and OpenSSL cost 3 ms to import."""
     try:
-        from _sha2 import sha256 as algorithm  # Python 3.12 and newer
-    except ImportError:
-        try:
+        if sys.version_info >= (3, 12):  # asking for one that is not there looks through every directory of modules
+            from _sha2 import sha256 as algorithm
+        else:
             from _sha256 import sha256 as algorithm
-        except ImportError:
-            from hashlib import sha256 as algorithm
+    except ImportError:
+        from hashlib import sha256 as algorithm
     result: str = algorithm(data).hexdigest()
     return result
 
