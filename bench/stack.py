@@ -82,7 +82,7 @@ def competitors(place: Place, services: int, program: str | None, only: str) -> 
     os.mkdir(directory)
     if "ctst" in wanted:
         command, environment, skipped = engines.ctst(place, program)
-        write_ctst(f"{place.scratch}/ctst/containust.ctst", services, place.tar)
+        engines.write_stack(f"{place.scratch}/ctst/containust.ctst", services, place.tar)
         note = "user namespaces, seccomp, an address each, hosts files, logs, one supervisor"
         up = Case("ctst", [*command, "run", "-d"], note, environment=environment, skipped=skipped)
         argv = [*command, "rm", "--force"]
@@ -151,16 +151,6 @@ def write_compose(path: str, services: int, image: str, network: str = "") -> No
             file.write("    pull_policy: never\n" if not network else f"    networks: [{network}]\n")
         if network:
             file.write(f"networks:\n  {network}:\n    external: true\n    name: {network}\n")
-
-
-def write_ctst(path: str, services: int, tar: str) -> None:
-    # stop_timeout 0 as the others have it: PID 1 that sleeps ignores SIGTERM.
-    with open(path, "w") as file:
-        for number in range(services):
-            file.write(
-                f'COMPONENT s{number} {{\n    image = "tar://{tar}"\n'
-                '    command = ["/bin/sleep", "1000000"]\n    stop_timeout = "0s"\n}\n\n'
-            )
 
 
 if __name__ == "__main__":

@@ -149,3 +149,14 @@ def ctst(place: Place, path: str | None) -> tuple[list[str], dict[str, str], str
         return [], {}, "no ctst: give its path with --ctst"
     environment = {**place.environment, "PATH": f"{os.path.dirname(program)}:{place.environment['PATH']}"}
     return [os.path.abspath(program), "-C", directory], environment, ""
+
+
+def write_stack(path: str, services: int, tar: str) -> None:
+    """A `.ctst` file of sleeping services."""
+    # stop_timeout 0 as the others have it: PID 1 that sleeps ignores SIGTERM.
+    with open(path, "w") as file:
+        for number in range(services):
+            file.write(
+                f'COMPONENT s{number} {{\n    image = "tar://{tar}"\n'
+                '    command = ["/bin/sleep", "1000000"]\n    stop_timeout = "0s"\n}\n\n'
+            )

@@ -105,6 +105,8 @@ class Engine:
         self._own = ""  # the unit this process has become the supervisor of
         self._inherited = False  # from one that was killed
         self._reservation: Reservation | None = None  # the published ports, held by the supervisor
+        # Container id -> its recorded attachments, its names, its places: each is asked for by each other container.
+        self._places: dict[str, tuple[list[dict[str, Any]], str, list[Attachment]]] = {}
         self._open: Update | None = None  # the state while a start is being entered into it
         self._interrupted: list[str] = []  # ran before a start that failed, and was stopped for it
         self._networks: StackNetworks | None = None  # as last published
@@ -254,7 +256,7 @@ class Engine:
         state = self.state()
         for container in state.containers.values():
             if container.attachments and container.id not in fresh and alive(container):
-                self.backend.write_hosts(container, peers(container, state))
+                self.backend.write_hosts(container, self._peers(container, state))
 
     def _settle(self) -> None:
         """Rules and record of a start, while the containers build their roots."""
@@ -378,12 +380,25 @@ class Engine:
             lambda ref: values.look_up(component, ref, state, masks, self._secret),
         )
         job.masks = masks
-        job.peers = peers(container, state)
+        job.peers = self._peers(container, state)
         if self.options.tty:
             job.tty = True
         if self.options.interactive:
             job.stdio = (0, -1, -1)
         return job
+
+    def _peers(self, container: Container, state: State) -> dict[str, list[Attachment]]:
+        """The places of all other containers, by their names separated by spaces."""
+        found = {}
+        for other in state.containers.values():
+            if other.id != container.id and other.attachments:
+                known = self._places.get(other.id)
+                if known is None or known[0] is not other.attachments:
+                    hostname = other.spec.get("hostname")
+                    names = other.name if not hostname or hostname == other.name else f"{other.name} {hostname}"
+                    known = self._places[other.id] = other.attachments, names, places(other.attachments)
+                found[known[1]] = known[2]
+        return found
 
     def _root(self, image: Image) -> int:
         """A detached mount of the image's tree; containers of one image share one file system and its page cache."""
@@ -695,17 +710,6 @@ def new_id() -> str:
     raw[8] = raw[8] & 0x3F | 0x80
     text = raw.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def peers(container: Container, state: State) -> dict[str, list[Attachment]]:
-    """The places of all other containers, by their names separated by spaces."""
-    found = {}
-    for other in state.containers.values():
-        if other.id != container.id and other.attachments:
-            hostname = other.spec.get("hostname")
-            names = other.name if not hostname or hostname == other.name else f"{other.name} {hostname}"
-            found[names] = places(other.attachments)
-    return found
 
 
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:

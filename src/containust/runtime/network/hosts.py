@@ -39,7 +39,9 @@ def hosts_file(
         lines.append(f"127.0.0.1\t{me}")
     mine = [one.network for one in own]
     for peer, attachments in peers.items():
-        shared = sorted((a for a in attachments if a.network in mine), key=lambda a: mine.index(a.network))
+        shared = [one for one in attachments if one.network in mine]
+        if len(shared) > 1:
+            shared.sort(key=lambda one: mine.index(one.network))
         for one in shared:
             lines += [f"{address}\t{peer}" for address in (one.address, one.address6) if address]
     return "\n".join(lines) + "\n"
