@@ -15,8 +15,8 @@ from containust.runtime.leftovers import Remains
 from harness import BOX, Ctst, mounts
 
 NAMES = {
-    "user", "namespaces", "idmapped mounts", "overlayfs", "cgroups", "images", "nf_tables", "forwarding", "seccomp",
-    "landlock", "bytecode", "start-up files", "leftovers", "id ranges",
+    "user", "namespaces", "idmapped mounts", "overlayfs", "cgroups", "images", "nf_tables", "forwarding", "firewall",
+    "seccomp", "landlock", "bytecode", "start-up files", "leftovers", "id ranges",
 }  # fmt: skip
 
 
