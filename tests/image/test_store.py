@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
 import os
 import random
@@ -110,6 +111,29 @@ def test_the_same_content_is_stored_once(store: ImageStore, tmp_path: Path) -> N
     assert shared.devices[0] == first.devices[0]
 
 
+@pytest.mark.parametrize("form", ["plain", "gzip", "docker", "docker-gzip"])
+def test_a_second_import_of_the_same_content_writes_nothing(store: ImageStore, tmp_path: Path, form: str) -> None:
+    data = tar(member("f", os.urandom(4 << 20)))
+    if "docker" in form:
+        data = docker_archive([data])
+    if "gzip" in form:
+        data = gzip.compress(data, 1)
+    (tmp_path / "other-name.tar").write_bytes(data)
+    first = import_bytes(store, data)
+    before = written()
+    second = store.ensure(f"tar://{tmp_path}/other-name.tar")
+    assert written() - before < 64 << 10  # a catalog entry
+    before = written()
+    assert store.ensure(f"tar://{tmp_path}/other-name.tar").id == second.id == first.id
+    assert written() == before
+
+
+def written() -> int:
+    """Bytes that this process has written so far."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["wchar"])
+
+
 def test_a_pin_must_hold(store: ImageStore, tmp_path: Path) -> None:
     data = tar(member("f"))
     (tmp_path / "a.tar").write_bytes(data)
@@ -159,6 +183,7 @@ def test_a_damaged_catalog_entry_means_a_new_import(store: ImageStore, tmp_path:
     entry.write_text(content)
     uri = f"tar://{tmp_path}/archive.tar"
     assert store.find(uri) is None
+    assert catalog.listing(store) == []
     assert store.ensure(uri) == image
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from containust.common.reference import Reference
     from containust.image.store import ImageStore
 
+PARTS = {"key", "reference", "created", "image", "sources", "source_stamps", "files", "file_stamps"}
 PREFIX_MIN = 4  # digits of an id that may stand for it
 
 
@@ -33,7 +34,7 @@ def entries(store: ImageStore) -> list[tuple[str, dict[str, Any]]]:
     for name in names:
         path = f"{store.directory}/catalog/{name}"
         entry = read_entry(path)
-        if entry is not None:
+        if entry is not None and entry.keys() >= PARTS:  # one that is damaged leads to no image: an import mends it
             found.append((path, entry))
     return sorted(found, key=lambda item: (item[1]["created"], item[1]["reference"]))
 
@@ -118,6 +119,7 @@ def inspect(store: ImageStore, name: str) -> dict[str, Any]:
         "root": f"sha256:{image['layer']}",
         "layers": manifest.get("layers", []),
         "metadata": manifest.get("metadata"),
+        "archive": next((entry["image"]["archive"] for _, entry in found if "archive" in entry["image"]), None),
         "standard_targets": image["standard_targets"],
         "config": image["config"],
     }

@@ -36,6 +36,7 @@ BLOCK = 1 << BLOCK_BITS
 MAGIC = 0xE0F5E1E2
 SUPER_OFFSET = 1024
 SUPER_SIZE = 128
+UUID_OFFSET = SUPER_OFFSET + 48
 SLOT = 32  # the unit of an inode number
 INODE_SIZE = 64
 DIRENT_SIZE = 12
@@ -62,13 +63,11 @@ _DEVICE = Struct("<64sIIIH50x")
 _FILE_TYPES = {S_IFREG: 1, S_IFDIR: 2, S_IFIFO: 5, S_IFLNK: 7}
 
 
-def write(tree: Tree, device_sizes: list[int], uuid: bytes) -> bytes:
-    """The EROFS image of ``tree`` as bytes, the same for the same tree.
+def write(tree: Tree, device_sizes: list[int]) -> bytearray:
+    """The EROFS image of ``tree``, the same for the same tree, with a UUID of zeros.
 
-    ``device_sizes`` are the lengths in bytes of the files that will be given as ``device=``, in order; a
-    node's
-    ``device`` counts from 0 in it. ``uuid`` is 16 bytes. Raises I003 when a tree does not fit into the
-    format.
+    ``device_sizes`` are the lengths in bytes of the files that will be given as ``device=``, in order; a node's
+    ``device`` counts from 0 in it. Raises I003 when a tree does not fit into the format.
     """
     devices = bytearray()
     first_blocks = []
@@ -170,7 +169,7 @@ def write(tree: Tree, device_sizes: list[int], uuid: bytes) -> bytes:
         blocks,
         0,
         0,
-        uuid,
+        b"",
         b"",
         FEATURE_INCOMPAT_DEVICE_TABLE,
         0,
@@ -181,6 +180,12 @@ def write(tree: Tree, device_sizes: list[int], uuid: bytes) -> bytes:
         0,
         0,
     )
+    return image
+
+
+def with_uuid(image: bytearray, uuid: bytes) -> bytes:
+    """The image with the 16 bytes ``uuid`` in its superblock."""
+    image[UUID_OFFSET : UUID_OFFSET + 16] = uuid
     return bytes(image)
 
 

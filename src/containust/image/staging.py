@@ -14,6 +14,7 @@ import os
 
 from containust.common.errors import ContainustError
 from containust.core.filesystem.private import make_private
+from containust.image.hashing import digests, sync_beside
 from containust.image.tree import Tree
 
 TYPE_CHECKING = False
@@ -21,25 +22,37 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from containust.image.hashing import FileDigests
     from containust.image.store import ImageStore
 
-CHUNK = 256 * 1024  # bytes of a layer that one digest of chunks.bin covers
 PARTS = ("layers", "roots", "records", "catalog", "staging", "partial")
 
 
 class Layer:
     """A layer: ``digest`` is the SHA-256 of its tar in hexadecimal, ``chunks`` the digests of its chunks.
 
-    ``staged`` is where its tar lies while it is not in the store yet, else empty.
+    ``staged`` is where its tar lies while it is not in the store yet, else empty. Instead of ``digest`` and ``chunks``
+    there may be ``work`` that computes them; who asks for them waits for it.
     """
 
-    __slots__ = ("chunks", "digest", "size", "staged")
+    __slots__ = ("_chunks", "_digest", "_work", "size", "staged")
 
-    def __init__(self, digest: str, size: int, chunks: bytes, staged: str = "") -> None:
-        self.digest = digest
+    def __init__(
+        self, digest: str, size: int, chunks: bytes, staged: str = "", work: FileDigests | None = None
+    ) -> None:
+        self._digest = digest
+        self._chunks = chunks
+        self._work = work
         self.size = size
-        self.chunks = chunks
         self.staged = staged
+
+    @property
+    def digest(self) -> str:
+        return self._work.result()[0] if self._work is not None else self._digest
+
+    @property
+    def chunks(self) -> bytes:
+        return self._work.result()[1] if self._work is not None else self._chunks
 
     @property
     def path(self) -> str:
@@ -89,13 +102,17 @@ class Staging:
         if isinstance(error, OSError) and error.filename is None:
             raise storage_error(error, self.store.directory) from error
 
-    def stage_layer(self, tar: str, expected: str | None = None, what: str = "") -> Layer:
-        """The finished tar file ``tar`` of this staging directory as a layer, to be stored with the root
-        over it.
+    def stage_layer(
+        self, tar: str, expected: str | None = None, what: str = "", known: tuple[str, bytes] | None = None
+    ) -> Layer:
+        """The finished tar file ``tar`` of this staging directory as a layer, to be stored with the root over it.
 
-        ``expected`` is a digest ``sha256:<hex>`` that it must have: I002 naming ``what`` otherwise.
+        ``expected`` is a digest ``sha256:<hex>`` that it must have: I002 naming ``what`` otherwise. ``known`` are its
+        digests where they have been computed already.
         """
-        digest, chunks = digests(tar)
+        if not (known and os.path.isdir(f"{self.store.directory}/layers/{known[0]}")):
+            sync_beside(tar)
+        digest, chunks = known or digests(tar)
         check_digest(expected, f"sha256:{digest}", what)
         return Layer(digest, os.path.getsize(tar), chunks, tar)
 
@@ -125,8 +142,9 @@ class Staging:
         extra = expand_sparse(tree, [layer.file(self.store) for layer in layers], directory)
         if extra is not None:
             sizes.append(extra[1])
+        image = erofs.write(tree, sizes)
         identity = sha256("\n".join(layer.digest for layer in layers).encode()).digest()
-        metadata = erofs.write(tree, sizes, identity[:16])
+        metadata = erofs.with_uuid(image, identity[:16])
         manifest = {
             "schema": 1,
             "layers": [
@@ -217,35 +235,6 @@ def sweep(directory: str) -> None:
             pass  # locked: its import is under way
         finally:
             os.close(fd)
-
-
-def digests(path: str) -> tuple[str, bytes]:
-    """SHA-256 of the file in hexadecimal, and the digests of its chunks one after another, by two threads."""
-    import mmap
-    from hashlib import sha256
-    from threading import Thread
-
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            return sha256(b"").hexdigest(), b""
-        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data, memoryview(data) as view:
-            whole = sha256()
-            if size < 4 * CHUNK:
-                whole.update(view)
-                return whole.hexdigest(), chunk_digests(view)
-            worker = Thread(target=whole.update, args=(view,))
-            worker.start()
-            chunks = chunk_digests(view)
-            worker.join()
-            return whole.hexdigest(), chunks
-
-
-def chunk_digests(view: memoryview) -> bytes:
-    """The SHA-256 of each chunk of ``view``, one after another."""
-    from hashlib import sha256
-
-    return b"".join(sha256(view[at : at + CHUNK]).digest() for at in range(0, len(view), CHUNK))
 
 
 def expand_sparse(tree: Tree, layers: list[str], directory: str) -> tuple[str, int] | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from containust.image.staging import digests
+from containust.image.hashing import digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

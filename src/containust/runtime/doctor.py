@@ -265,7 +265,7 @@ def images() -> list[Check]:
 
     reasons = []
     with tempfile.NamedTemporaryFile(prefix="containust-doctor-") as file:
-        file.write(erofs.write(Tree(), [], bytes(16)))
+        file.write(erofs.write(Tree(), []))
         file.flush()
         try:
             os.close(syscalls.new_mount("erofs", {"source": file.name, "ro": None}, syscalls.MOUNT_ATTR_RDONLY))

@@ -8,13 +8,14 @@ from stat import S_ISDIR, S_ISREG
 from containust.common.errors import ContainustError
 from containust.common.types import ImageConfig
 from containust.image.decompress import compression_of, decompress
+from containust.image.hashing import FileDigests, StreamDigests, digests, sync_beside
 from containust.image.importing import DEFAULT_PATH, Imported, settle
 from containust.image.layers import build_tree
 from containust.image.limits import Limits, exceeded
 from containust.image.members import components, show
 from containust.image.oci.archive import Files, Found, Region, is_archive, read_archive
 from containust.image.pack import changed, unreadable
-from containust.image.staging import Layer, Staging, check_digest, digests
+from containust.image.staging import Layer, Staging, check_digest
 from containust.image.store import missing
 from containust.image.tar_index import scan
 from containust.image.tree import Tree
@@ -22,6 +23,7 @@ from containust.image.tree import Tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from containust.common.reference import Reference
     from containust.image.members import Entry
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 
 def import_archive(staging: Staging, reference: Reference, progress: Progress | None = None) -> Imported:
     """Import a ``tar://`` reference, which must hold one image. Raises I001 to I004."""
-    return import_file(staging, reference.location, reference.digest, progress, _one_image)[0][0]
+    found = _imported_before(staging, reference)
+    if found is None:
+        found = import_file(staging, reference.location, reference.digest, progress, _one_image)[0][0]
+    return found
 
 
 def _one_image(images: list[Found], path: str) -> None:
@@ -45,6 +50,42 @@ def _one_image(images: list[Found], path: str) -> None:
 
 def _any_images(images: list[Found], path: str) -> None:
     """Take all that there are."""
+
+
+def _imported_before(staging: Staging, reference: Reference) -> Imported | None:
+    """The image of the same compressed archive under another name: reading it is enough, nothing is unpacked again."""
+    from containust.image.catalog import entries
+    from containust.image.store import config_of
+
+    path = reference.location
+    try:
+        before = os.stat(path)
+    except OSError:
+        return None
+    kin = [
+        entry for _, entry in entries(staging.store) if entry["image"].get("archive", {}).get("size") == before.st_size
+    ]
+    if not kin or not S_ISREG(before.st_mode):
+        return None
+    settle(before.st_ctime_ns)
+    digest = f"sha256:{digests(path)[0]}"
+    if os.stat(path).st_ctime_ns != before.st_ctime_ns:
+        raise changed(path)
+    check_digest(reference.digest, digest, path)
+    for entry in kin:
+        image = entry["image"]
+        if image["archive"]["digest"] == digest and staging.store.layers_unchanged(entry):
+            facts = {key: image[key] for key in ("size", "devices", "standard_targets", "archive")}
+            return Imported(image["layer"], facts, config_of(image["config"]), _sources(path, before))
+    return None
+
+
+def _sources(path: str, file: os.stat_result) -> dict[str, os.stat_result]:
+    """What must not change for an image of the archive ``path`` to stay one: the file, and a link that leads to it."""
+    found = {os.path.abspath(path): os.lstat(path)}
+    if os.path.islink(path):
+        found[os.path.realpath(path)] = file
+    return found
 
 
 def import_file(
@@ -87,9 +128,7 @@ def import_file(
     finally:
         os.close(fd)
     for imported, _ in images:
-        imported.sources[os.path.abspath(path)] = os.lstat(path)
-        if os.path.islink(path):
-            imported.sources[os.path.realpath(path)] = before
+        imported.sources.update(_sources(path, before))
     return images
 
 
@@ -104,37 +143,67 @@ def _import_open(
     limits = Limits()
     plain_fd = fd
     plain_path = ""
-    digest: tuple[str, bytes] | None = None
-    compressed = compression_of(os.pread(fd, 16, 0))
-    if compressed:
+    known: tuple[str, bytes] | None = None
+    archive: dict[str, Any] = {}
+    if compression_of(os.pread(fd, 16, 0)):
         from hashlib import sha256
 
-        whole = sha256() if expected else None
-        region = Region(fd, 0, size, whole.update if whole else None)
+        whole = sha256()
+        region = Region(fd, 0, size, whole.update)
         plain_path = f"{staging.path}/archive.tar"
-        decompress(region, plain_path, limits)
-        if whole is not None:
-            region.finish()
-            check_digest(expected, f"sha256:{whole.hexdigest()}", path)
+        with StreamDigests() as stream:
+            decompress(region, plain_path, limits, stream.update)
+        known = stream.result()
+        region.finish()
+        archive = {"size": size, "digest": f"sha256:{whole.hexdigest()}"}
+        check_digest(expected, archive["digest"], path)
         plain_fd = os.open(plain_path, os.O_RDONLY | os.O_CLOEXEC)
     elif expected:
-        digest = digests(f"/proc/self/fd/{fd}")
-        check_digest(expected, f"sha256:{digest[0]}", path)
+        known = digests(f"/proc/self/fd/{fd}")
+        check_digest(expected, f"sha256:{known[0]}", path)
     try:
         entries = _index(plain_fd, limits, path)
         files = Files.of_tar(plain_fd, entries) if _may_be_archive(entries) else None
         if files is not None and is_archive(files):
-            return _import_found(staging, files, path, accept)
-        tree = Tree(limits)
-        tree.add_layer(entries, 0)
-        layer = _plain_layer(staging, plain_fd, plain_path, digest)
-        shell = tree.find([b"bin", b"sh"])
-        config = ImageConfig(env=[DEFAULT_PATH], command=["/bin/sh"] if shell is not None else [])
-        root, facts = staging.add_root(tree, [layer])
-        return [(Imported(root, facts, config, {}), [])]
+            images = _import_found(staging, files, path, accept)
+        else:
+            images = [(_import_root(staging, entries, plain_fd, plain_path, known, limits), [])]
+        if archive and len(images) == 1:
+            images[0][0].facts["archive"] = archive
+        return images
     finally:
         if plain_fd != fd:
             os.close(plain_fd)
+
+
+def _import_root(
+    staging: Staging, entries: list[Entry], fd: int, path: str, known: tuple[str, bytes] | None, limits: Limits
+) -> Imported:
+    """A root file system's tar, open as ``fd``, as an image of one layer; ``path`` is where it is staged already."""
+    size = os.fstat(fd).st_size
+    if known is None and not _stored_size(staging, size):
+        # Surely new: it is copied, and hashed and written to the disk while its members are merged.
+        path = f"{staging.path}/archive.tar"
+        copy_file(fd, path)
+        sync_beside(path)
+        with FileDigests(path) as work:
+            return _of_one_layer(staging, entries, Layer("", size, b"", path, work), limits)
+    return _of_one_layer(staging, entries, _plain_layer(staging, fd, path, known), limits)
+
+
+def _of_one_layer(staging: Staging, entries: list[Entry], layer: Layer, limits: Limits) -> Imported:
+    tree = Tree(limits)
+    tree.add_layer(entries, 0)
+    shell = tree.find([b"bin", b"sh"])
+    config = ImageConfig(env=[DEFAULT_PATH], command=["/bin/sh"] if shell is not None else [])
+    root, facts = staging.add_root(tree, [layer])
+    return Imported(root, facts, config, {})
+
+
+def _stored_size(staging: Staging, size: int) -> bool:
+    """Whether the store has a layer of this many bytes, so that it may be the one asked for."""
+    directory = f"{staging.store.directory}/layers"
+    return any(os.stat(f"{directory}/{name}/layer.tar").st_size == size for name in os.listdir(directory))
 
 
 def _index(fd: int, limits: Limits, path: str) -> list[Entry]:
@@ -150,7 +219,8 @@ def _index(fd: int, limits: Limits, path: str) -> list[Entry]:
 
 
 def _may_be_archive(entries: list[Entry]) -> bool:
-    return any(components(entry.path) in ([b"manifest.json"], [b"index.json"]) for entry in entries)
+    names = (b"manifest.json", b"index.json")
+    return any(entry.path.endswith(names) and components(entry.path)[0] in names for entry in entries)
 
 
 def _plain_layer(staging: Staging, fd: int, path: str, known: tuple[str, bytes] | None) -> Layer:
@@ -236,11 +306,12 @@ def stage_blob(staging: Staging, region: Region, diff_id: str, blob: str | None,
     whole = sha256()
     if blob is not None:
         region._update = whole.update
-    decompress(region, path, Limits())
+    with StreamDigests() as stream:
+        decompress(region, path, Limits(), stream.update)
     if blob is not None:
         region.finish()
         check_digest(f"sha256:{blob}", f"sha256:{whole.hexdigest()}", f"{what}: layer")
-    return staging.stage_layer(path, f"sha256:{diff_id}", f"{what}: content of a layer")
+    return staging.stage_layer(path, f"sha256:{diff_id}", f"{what}: content of a layer", stream.result())
 
 
 def stored_layer(staging: Staging, digest: str) -> Layer | None:
