@@ -63,6 +63,16 @@ def marked(token: str) -> list[int]:
     return [pid for pid in pids() if wanted in read(f"/proc/{pid}/environ").split("\0")]
 
 
+def supervisors(token: str) -> list[int]:
+    """Those of them without what they have just made: a probe that has not executed its program yet."""
+    found = marked(token)
+    return [pid for pid in found if not {f"PPid:\t{other}" for other in found} & set(status_lines(pid))]
+
+
+def status_lines(pid: int) -> list[str]:
+    return read(f"/proc/{pid}/status").splitlines()
+
+
 def mounts(directory: str) -> list[str]:
     return [line for line in read("/proc/mounts").splitlines() if directory in line]
 

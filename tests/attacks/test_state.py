@@ -16,7 +16,7 @@ import pytest
 from containust.core import syscalls as sc
 from containust.runtime import events
 from containust.runtime.project import Project
-from harness import BOX, COMMAND, Ctst, eventually, marked
+from harness import BOX, COMMAND, Ctst, eventually, marked, supervisors
 
 ONE = """
 COMPONENT a {
@@ -276,7 +276,7 @@ def test_a_supervisor_that_was_suspended_makes_up_for_what_it_missed(ctst: Ctst)
         """
     )
     ctst.ok("run", "-d")
-    (supervisor,) = marked(ctst.token)
+    (supervisor,) = supervisors(ctst.token)
     os.kill(supervisor, signal.SIGSTOP)
     try:
         time.sleep(1.5)

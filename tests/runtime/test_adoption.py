@@ -7,7 +7,7 @@ import random
 import signal
 import time
 
-from harness import FULL, Ctst, eventually, marked, read
+from harness import FULL, Ctst, eventually, marked, supervisors
 
 LINES = 60_000 if FULL else 25_000
 # A hundred lines every ten milliseconds: ten thousand a second.
@@ -36,17 +36,6 @@ CONNECT other -> writer
 CHANGES = (("run", "-d"), ("stop", "done"), ("start", "done"), ("rm", "done"))
 
 
-def supervisors(ctst: Ctst) -> list[int]:
-    """Processes of ctst without those they have just made: a probe that has not executed its program yet."""
-    found = marked(ctst.token)
-    return [pid for pid in found if not {f"PPid:\t{other}" for other in found} & set(read_status(pid))]
-
-
-def read_status(pid: int) -> list[str]:
-    text: str = read(f"/proc/{pid}/status")
-    return text.splitlines()
-
-
 def test_nothing_is_lost_when_the_supervisor_of_a_busy_stack_is_killed(ctst: Ctst) -> None:
     ctst.write(STACK)
     ctst.ok("run", "-d")
@@ -54,11 +43,11 @@ def test_nothing_is_lost_when_the_supervisor_of_a_busy_stack_is_killed(ctst: Cts
     chance = random.Random(4)
     for words in CHANGES:
         time.sleep(chance.uniform(0.05, 0.4))
-        (supervisor,) = supervisors(ctst)
+        (supervisor,) = supervisors(ctst.token)
         os.kill(supervisor, signal.SIGKILL)
         eventually(lambda: not marked(ctst.token))
         ctst.ok(*words)
-        assert len(supervisors(ctst)) == 1, f"nobody supervises after {words}"
+        assert len(supervisors(ctst.token)) == 1, f"nobody supervises after {words}"
         rows = ctst.rows()
         assert {name: rows[name]["pid"] for name in before} == before, words
     last = f"line {LINES - 1}\n"

@@ -19,7 +19,7 @@ import pytest
 
 from containust.runtime.project import Project
 from containust.runtime.state import load
-from harness import FULL, SOURCE, Ctst, Done, marked
+from harness import FULL, SOURCE, Ctst, Done, supervisors
 
 STACK = """
 COMPONENT base {
@@ -135,7 +135,7 @@ def test_a_kill_before_any_system_call_is_mended_by_the_next_command(ctst: Ctst,
         assert done.status == 0, (where, done)
         rows = ctst.rows()
         assert {name: row["state"] for name, row in rows.items()} == {"db": "running", "web": "running"}, (where, rows)
-        assert len(marked(ctst.token)) == 1, where
+        assert len(supervisors(ctst.token)) == 1, where
         done = ctst("rm", "--force")
         assert done.status == 0, (where, done)
         assert ctst.clean(), (where, ctst.leftovers())

@@ -34,6 +34,7 @@ PROBE_FIRST = 0.1
 PAUSE = 0.001  # after much output at once: FIFOs fill meanwhile, and their writers need not wake anybody
 
 RECORD_AGAIN = 1.0
+TOGETHER = 0.004
 KILL_AGAIN = 1.0  # what was frozen just after it was thawed
 
 HANDOVER = _signal.SIGUSR1
@@ -108,6 +109,10 @@ class Supervisor:
         self._timers: list[Timer] = []
         self._changed: dict[str, Container] = {}
         self._record_from = 0.0  # monotonic time before which recording is not tried again
+        self._recorded: tuple[tuple[int, int], dict[str, Container]] = (
+            (0, 0),
+            {},
+        )  # as others left it, and by what known
         self._wake = -1
         self._busy = False  # a container writes fast
         # Called once, between the making of the first containers and the start of their programs: what can be done
@@ -444,6 +449,9 @@ class Supervisor:
             exit_code=container.exit_code,
             signal=container.signal,
         )
+        if asked and not self._changed:  # others are about to end as well, and one record will do
+            self._record_from = time.monotonic() + TOGETHER
+            self._after(TOGETHER, lambda: None)
         self._changed[container.id] = container
         if not asked and self._restarts(unit):
             self._restart_later(unit)
@@ -454,9 +462,13 @@ class Supervisor:
         from containust.runtime.state import load
 
         try:
-            recorded = load(self.project).containers.get(container.id)
-        except ContainustError:  # the file cannot be read now: what was wanted last holds
+            status = os.stat(self.project.state_file)
+            version = status.st_ino, status.st_mtime_ns
+            if version != self._recorded[0]:
+                self._recorded = version, load(self.project).containers
+        except (ContainustError, OSError):  # the file cannot be read now: what was wanted last holds
             return container.wanted
+        recorded = self._recorded[1].get(container.id)
         return recorded.wanted if recorded else STOPPED
 
     def _restarts(self, unit: Unit) -> bool:

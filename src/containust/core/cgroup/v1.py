@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EEXIST, ENOENT
+from errno import EBUSY, EEXIST, ENOENT
 
 from containust.common import os
 from containust.common.errors import ContainustError
@@ -69,8 +69,9 @@ class V1Manager:
             for controller in ALL:
                 try:
                     os.rmdir(f"{self.root}/{controller}/{path}")
-                except OSError:
-                    pass
+                except OSError as error:
+                    if error.errno == EBUSY:
+                        return  # others are in it; all of this goes with the last of them
             path = path.rpartition("/")[0]
 
     def _settings(self, limits: Limits) -> dict[str, list[tuple[str, str]]]:
