@@ -94,6 +94,7 @@ CLONE_VM = 0x00000100
 CLONE_FILES = 0x00000400
 CLONE_NEWTIME = 0x00000080
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -372,12 +373,14 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
 def clone3(flags: int, cgroup: int = 0) -> tuple[int, int]:
     """clone3(2) like fork: ``(pid, pidfd)`` in the parent, ``(0, -1)`` in the child.
 
-    With CLONE_INTO_CGROUP ``cgroup`` is the descriptor of a cgroup v2 directory. The pidfd is closed on exec. The
-    caller must have one thread; the child shares nothing but what ``flags`` says, has not run Python's at-fork hooks,
-    and should go on with system calls and leave by exec or ``os._exit``.
+    With CLONE_PARENT the child is one of the caller's parent. With CLONE_INTO_CGROUP ``cgroup`` is the descriptor of a
+    cgroup v2 directory. The pidfd is closed on exec. The caller must have one thread; the child shares nothing but what
+    ``flags`` says, has not run Python's at-fork hooks, and should go on with system calls and leave by exec or
+    ``os._exit``.
     """
     pidfd = bytearray(4)
-    arguments = pack("<11Q", flags | CLONE_PIDFD, address_of(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup)
+    signal = 0 if flags & CLONE_PARENT else _SIGCHLD
+    arguments = pack("<11Q", flags | CLONE_PIDFD, address_of(pidfd), 0, 0, signal, 0, 0, 0, 0, 0, cgroup)
     pid = check(syscall(NR_clone3, arguments, len(arguments)), "clone3")
     return pid, unpack_from("<i", pidfd)[0] if pid else -1
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from _struct import unpack_from
 
 from containust.common import os
-from containust.core.cgroup.below import Below
+from containust.core.cgroup.below import below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Mark:
     def __init__(self, containers: RunningContainers, container: Container) -> None:
         name = f"{PREFIX}{os.getpid()}"
         self._path = f"{containers.run_directory(container)}/{name}"
-        self.group = Below(containers.groups.find(containers.group_path(container)), name)
+        self.group = below(containers.groups.find(containers.group_path(container)), name)
         try:
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         except OSError:
@@ -102,7 +102,7 @@ class Clients:
         path = f"{self._containers.run_directory(container)}/{name}"
         if not os.path.exists(path):
             return
-        Below(self._containers.groups.find(self._containers.group_path(container)), name).kill()
+        below(self._containers.groups.find(self._containers.group_path(container)), name).kill()
         try:
             os.unlink(path)
         except OSError:

@@ -166,8 +166,8 @@ class Engine:
         if not self.backend.is_available():
             raise ContainustError(
                 "S003",
-                "containers need root on this host for now",
-                "run the command with sudo; rootless operation is still to come",
+                "containers cannot be started by this user on this host",
+                "`ctst doctor` says what is missing",
             )
         for component in stack.components.values():
             if self.options.only is None or component.name in self.options.only:
@@ -176,6 +176,7 @@ class Engine:
                 for value in _texts(component):
                     self._check_secrets(value)
         self.project.create()
+        self.backend.begin()
         ownership = Ownership(self.project, unit)
         ownership.take()
         self._own = unit
@@ -351,9 +352,7 @@ class Engine:
             offline=self.options.offline,
         )
         if component.userns == "auto":
-            from containust.runtime.ranges import claim
-
-            container.id_base = claim(self.project.id, self.project.directory)
+            container.id_base = self.backend.claim_ids()
         emit(self.project, "created", component.name, id=container.id, image=component.image)
         return container
 
@@ -427,9 +426,7 @@ class Engine:
 
     def networks(self, state: State) -> StackNetworks:
         """The project's networks as recorded."""
-        from containust.runtime.network.stack import StackNetworks
-
-        return StackNetworks(self.project.id, state.networks)
+        return self.backend.networks(state.networks)
 
     def _publish(self) -> None:
         """Put the project's rules in place for everything that is wanted to run: one transaction."""
@@ -481,9 +478,7 @@ class Engine:
 
     def _reserve(self, exposes: list[Expose]) -> None:
         if exposes:
-            from containust.runtime.network.ports import reserve
-
-            self._reservation = reserve(exposes, self.project.id)
+            self._reservation = self.backend.reserve_ports(exposes)
 
     def _tear_down_networks(self, state: State) -> None:
         """Remove the project's networks from the host when nobody uses them."""
@@ -504,11 +499,9 @@ class Engine:
     def release_range(self, state: State, bases: set[int | None]) -> None:
         """Give the project's id range back when its last container is gone."""
         if not state.containers:
-            from containust.runtime.ranges import release
-
             for base in bases:
                 if base is not None:
-                    release(base, self.project.directory)
+                    self.backend.release_ids(base)
 
     def erase(self, container: Container) -> None:
         """Delete all that the project keeps of a stopped container but its record."""
@@ -620,6 +613,7 @@ class Engine:
 
         Live containers without a supervisor stay as they are. Cheap when there is nothing to do. Returns the state.
         """
+        self.backend.begin()
         state = load(self.project)
         known = set(state.containers)
         stale = [c for c in state.containers.values() if self._stale(c)]

@@ -43,7 +43,7 @@ def join(launch: Launch, pidfd: int) -> Child:
             if pid == 0:
                 try:
                     close_others(ours)
-                    _enter(launch, pidfd, theirs)
+                    enter(launch, pidfd, theirs)
                 finally:
                     os._exit(125)
         finally:
@@ -51,18 +51,24 @@ def join(launch: Launch, pidfd: int) -> Child:
     except OSError as error:
         ours.close()
         theirs.close()
-        raise ContainustError(
-            "R008",
-            f"cannot enter {launch.name}: {error.strerror}",
-            "the container may have just ended; see `ctst ps -a`",
-        ) from None
+        raise refused(launch, error) from None
     finally:
         os.close(own)
     theirs.close()
     return Child(launch, pid, child_fd, ours)
 
 
-def _enter(launch: Launch, pidfd: int, channel: _socket.socket) -> None:
+def refused(launch: Launch, error: OSError) -> ContainustError:
+    """R008 for a container that cannot be entered."""
+    return ContainustError(
+        "R008",
+        f"cannot enter {launch.name}: {error.strerror}",
+        "the container may have just ended; see `ctst ps -a`",
+    )
+
+
+def enter(launch: Launch, pidfd: int, channel: _socket.socket) -> None:
+    """The child: join the other namespaces, then execute the program. Never returns."""
     step = "ids"
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)

@@ -24,6 +24,7 @@ SIGKILL = 9
 # Dispositions that exec would keep: what the interpreter ignores, and what nohup and shells do.
 IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
 RLIMIT_CORE = 4
+RLIMIT_NPROC = 6
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 TIOCSCTTY = 0x540E
@@ -67,8 +68,10 @@ class Launch:
         "name",
         "network",
         "network_messages",
+        "nodes",
         "overlay",
         "paths",
+        "processes",
         "readonly",
         "seccomp",
         "shm_size",
@@ -100,6 +103,7 @@ class Launch:
     writable_fd: int  # detached mount of the directory with ``upper`` and ``work``
     readonly: bool
     dev_fd: int
+    nodes: list[tuple[str, int]]  # device nodes to attach in ``dev_fd``, where it could not be given its own
     binds: list[Bind]
     tmpfs: list[tuple[str, dict[str, str | int | None]]]
     shm_size: int
@@ -111,6 +115,7 @@ class Launch:
     stdio: tuple[int, int, int]
     tty: bool
     sysctls: list[tuple[str, bytes]]
+    processes: int  # of one user id, where no cgroup bounds them; 0: a cgroup does
     death_signal: int  # what the program gets when its parent dies: 0 for a container, SIGKILL for an exec
 
     def close(self) -> None:
@@ -120,6 +125,7 @@ class Launch:
             self.writable_fd,
             self.dev_fd,
             *(bind.fd for bind in self.binds),
+            *(fd for _, fd in self.nodes),
         ):
             if fd >= 0:
                 os.close(fd)
@@ -128,6 +134,7 @@ class Launch:
             os.close(self.landlock.fd)
             self.landlock = None
         self.binds = []
+        self.nodes = []
         self.cgroup.close()
 
 
@@ -260,6 +267,8 @@ def finish(launch: Launch, channel: _socket.socket) -> None:
 
         step = "user"
         syscalls.setrlimit(RLIMIT_CORE, 0, 0)
+        if launch.processes:
+            syscalls.setrlimit(RLIMIT_NPROC, launch.processes, launch.processes)
         os.umask(0o022)
         _become(launch)
 

@@ -72,7 +72,10 @@ class Meter:
         before, self._before = self._before, {}
         result = {}
         for container in containers:
-            metrics = Metrics(self._containers.stats(container), network_bytes(container, interfaces))
+            moved = network_bytes(container, interfaces)
+            if moved[0] is None and container.attachments:
+                moved = self._containers.network_bytes(container)
+            metrics = Metrics(self._containers.stats(container), moved)
             moment = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             if metrics.cpu_ns is not None:
                 self._before[container.id] = moment, metrics.cpu_ns

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 
-from containust.core.cgroup.below import Below
+from containust.core.cgroup.below import below
 from containust.runtime import process
 from containust.runtime.launch import open_channels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from containust.core.cgroup.below import Below
+    from containust.core.cgroup.none import NoCgroup
     from containust.runtime.backend.running import RunningContainers
     from containust.runtime.container import Handle, Job
     from containust.runtime.state import Container
@@ -29,7 +31,7 @@ def start(containers: RunningContainers, container: Container, job: Job) -> Hand
 def kill(containers: RunningContainers, probe: Handle) -> None:
     """Kill the probe and everything it has started."""
     process.send(probe.pidfd, 9)
-    _group(containers, probe.container).kill()
+    _kill_group(containers, probe)
 
 
 def end(containers: RunningContainers, probe: Handle) -> int | None:
@@ -38,11 +40,21 @@ def end(containers: RunningContainers, probe: Handle) -> int | None:
         open_channels.discard(probe.child.channel)
         probe.child.channel.close()
         probe.child = None
+    _kill_group(containers, probe)
     status = containers.wait(probe)
     os.close(probe.pidfd)
-    _group(containers, probe.container).kill()
     return status
 
 
-def _group(containers: RunningContainers, container: Container) -> Below:
-    return Below(containers.groups.find(containers.group_path(container)), GROUP)
+def _kill_group(containers: RunningContainers, probe: Handle) -> None:
+    group = _group(containers, probe.container)
+    group.kill()
+    if not group.directory:  # no groups for this user: the session's processes, by the probe that still has its pid
+        try:
+            os.killpg(probe.pid, 9)
+        except OSError:
+            pass
+
+
+def _group(containers: RunningContainers, container: Container) -> Below | NoCgroup:
+    return below(containers.groups.find(containers.group_path(container)), GROUP)

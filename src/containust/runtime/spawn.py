@@ -83,6 +83,9 @@ def spawn(launch: Launch) -> Child:
 
 def _map(child: Child, launch: Launch) -> None:
     assert launch.id_base is not None
+    if launch.id_base == 0:  # the caller's own ids: what is on disk looks right as it is
+        idmap.write_same_maps(child.pid)
+        return
     idmap.write_maps(child.pid, launch.id_base)
     userns = idmap.open_userns(child.pid)
     try:
@@ -185,7 +188,7 @@ def _mounts(launch: Launch, root: int) -> None:
         rootfs.write_sysctl(root, path, value)
     rootfs.mount_sys(root, launch.network != "host")
     rootfs.mount_cgroup(root, tuple(getattr(launch.cgroup, "controllers", ())))
-    rootfs.mount_dev(root, dev, launch.shm_size)
+    rootfs.mount_dev(root, dev, launch.shm_size, launch.nodes)
     rootfs.mask(root, dev)
     for target, options in launch.tmpfs:
         rootfs.mount_tmpfs(root, target, options, noexec=False)

@@ -7,7 +7,10 @@ from containust.core.cgroup import read_text, write_control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from containust.core.cgroup import Cgroup
+    from containust.core.cgroup.none import NoCgroup
 
 
 class Below:
@@ -67,6 +70,12 @@ class Below:
                 return
             kill_members(found, self.path)
             killed |= found
+
+
+def below(group: Cgroup, name: str) -> Below | NoCgroup:
+    """The group ``name`` below ``group``; where there are no groups, the absence of one."""
+    absent: Callable[[str], NoCgroup] | None = getattr(group, "below", None)
+    return absent(name) if absent else Below(group, name)
 
 
 def remove_below(directory: str) -> None:

@@ -39,7 +39,7 @@ class V2Manager:
                 pass
             for name, value in settings(limits):
                 write_control(f"{directory}/{name}", value)
-            _filter_devices(directory)
+            self._filter_devices(directory)
         except OSError as error:
             self.prune(path)
             raise ContainustError(
@@ -50,6 +50,9 @@ class V2Manager:
         group = V2Cgroup(self.root, path)
         group.open_join()
         return group
+
+    def _filter_devices(self, directory: str) -> None:
+        _filter_devices(directory)
 
     def find(self, path: str) -> V2Cgroup:
         return V2Cgroup(self.root, path)

@@ -9,7 +9,14 @@ from __future__ import annotations
 from _stat import S_IFCHR
 
 from containust.common import os
-from containust.core.syscalls import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, new_mount
+from containust.core.syscalls import (
+    AT_FDCWD,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    OPEN_TREE_CLONE,
+    new_mount,
+    open_tree,
+)
 
 # name, major, minor (Documentation/admin-guide/devices.txt of the kernel)
 NODES = (
@@ -30,6 +37,17 @@ LINKS = (
 DIRECTORIES = ("pts", "shm", "mqueue")
 
 
+def bound_dev() -> tuple[int, list[tuple[str, int]]]:
+    """As :func:`open_dev` for a caller who may make no nodes: empty files, and mounts of the host's nodes for them."""
+    fd = new_mount("tmpfs", {"mode": "755", "size": "64k", "nr_inodes": "256"}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
+    nodes = []
+    for name, _, _ in NODES:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=fd))
+        nodes.append((name, open_tree(AT_FDCWD, f"/dev/{name}", OPEN_TREE_CLONE)))
+    _furnish(fd)
+    return fd, nodes
+
+
 def open_dev(owner: int) -> int:
     """A detached tmpfs with the standard nodes, links and mount points, owned by host id ``owner``.
 
@@ -45,9 +63,13 @@ def open_dev(owner: int) -> int:
         os.mknod(name, S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=fd)
         if owner:
             os.chown(name, owner, owner, dir_fd=fd)
+    _furnish(fd)
+    os.umask(previous)
+    return fd
+
+
+def _furnish(fd: int) -> None:
     for name in DIRECTORIES:
         os.mkdir(name, 0o755, dir_fd=fd)
     for name, target in LINKS:
         os.symlink(target, name, dir_fd=fd)
-    os.umask(previous)
-    return fd

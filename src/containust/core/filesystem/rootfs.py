@@ -224,11 +224,18 @@ def mount_cgroup(root_fd: int, controllers: tuple[str, ...]) -> None:
     os.close(base)
 
 
-def mount_dev(root_fd: int, dev_fd: int, shm_size: int) -> None:
-    """``/dev`` from the prepared tmpfs, with devpts, shm and mqueue of the container's own."""
+def mount_dev(root_fd: int, dev_fd: int, shm_size: int, nodes: list[tuple[str, int]]) -> None:
+    """``/dev`` from the prepared tmpfs, with devpts, shm and mqueue of the container's own.
+
+    ``nodes`` are mounts of the host's device nodes, where the tmpfs has files for them instead of nodes.
+    """
     target = resolve(root_fd, "dev")
     move_mount(dev_fd, target, "")
     os.close(target)
+    for name, fd in nodes:
+        at = os.open(name, O_PATH | os.O_NOFOLLOW, dir_fd=dev_fd)
+        move_mount(fd, at, "")
+        os.close(at)
     pts = new_mount(
         "devpts",
         {"source": "devpts", "newinstance": None, "ptmxmode": "0666", "mode": "0620", "gid": "5"},

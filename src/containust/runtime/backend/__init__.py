@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from containust.common import os
 from containust.common.errors import ContainustError
 
 TYPE_CHECKING = False
@@ -19,6 +20,10 @@ def detect_backend(project: Project, wanted: str = "auto") -> ContainerBackend:
     Raises ContainustError R010 where there is none.
     """
     if _native(wanted):
+        if os.geteuid():
+            from containust.runtime.rootless.backend import RootlessBackend
+
+            return RootlessBackend(project)
         from containust.runtime.backend.linux import LinuxBackend
 
         return LinuxBackend(project)
@@ -28,6 +33,10 @@ def detect_backend(project: Project, wanted: str = "auto") -> ContainerBackend:
 def detect_running(project: Project, wanted: str = "auto") -> RunningContainers:
     """As :func:`detect_backend`, for what runs already: without what it takes to start a container."""
     if _native(wanted):
+        if os.geteuid():
+            from containust.runtime.rootless.backend import RootlessRunning
+
+            return RootlessRunning(project)
         from containust.runtime.backend.running import RunningContainers
 
         return RunningContainers(project)

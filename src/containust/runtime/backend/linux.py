@@ -25,11 +25,14 @@ from containust.runtime.spawn import spawn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
-    from containust.common.types import Component, Volume
+    from containust.common.types import Component, Expose, Volume
     from containust.runtime.clients import Clients
     from containust.runtime.container import Job, places
     from containust.runtime.network.attachment import Attachment
+    from containust.runtime.network.ports import Reservation
+    from containust.runtime.network.stack import StackNetworks
     from containust.runtime.state import Container
 
 # An unprivileged user of a container may listen on any port of its own network namespace.
@@ -43,6 +46,7 @@ STDIO = ((1, "stdout", b"stdout"), (2, "stderr", b"stderr"))
 class LinuxBackend(RunningContainers):
     """The containers of one project on this host: starts and removes them."""
 
+    rootless = False
     _inotify = -1
     _watched: list[tuple[int, Container]] | None = None
     _clients: Clients | None = None
@@ -50,13 +54,44 @@ class LinuxBackend(RunningContainers):
     def is_available(self) -> bool:
         return os.geteuid() == 0
 
+    def begin(self) -> None:
+        pass
+
+    def claim_ids(self) -> int:
+        from containust.runtime.ranges import claim
+
+        return claim(self.project.id, self.project.directory)
+
+    def release_ids(self, base: int) -> None:
+        from containust.runtime.ranges import release
+
+        release(base, self.project.directory)
+
+    def networks(self, recorded: dict[str, dict[str, Any]]) -> StackNetworks:
+        from containust.runtime.network.stack import StackNetworks
+
+        return StackNetworks(self.project.id, recorded)
+
+    def reserve_ports(self, exposes: list[Expose]) -> Reservation:
+        from containust.runtime.network.ports import reserve
+
+        return reserve(exposes, self.project.id)
+
     def create(self, job: Job) -> Handle:
         container, component = job.container, job.component
+        if container.id_base == 0 and not self.rootless:
+            raise ContainustError(
+                "S003",
+                f"{component.name} was made by an ordinary user, whose ids its files have",
+                "run the command as that user, or remove the container and run it again as root",
+            )
         base = container.id_base or 0
         launch = Launch()
         launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
         launch.landlock = None
         launch.binds = []
+        launch.nodes = []
+        launch.processes = self._processes(component)
         launch.name = component.name
         launch.death_signal = 0
         launch.execute = os.execve
@@ -96,7 +131,7 @@ class LinuxBackend(RunningContainers):
         try:
             launch.layer_fd = job.layer()
             self._program(launch, job)
-            launch.dev_fd = open_dev(base)
+            self._devices(launch, base)
             launch.tmpfs = scratch(component)
             self._root(launch, job)
             self._files(launch, job, run, base)
@@ -196,6 +231,10 @@ class LinuxBackend(RunningContainers):
             self._parent_done(launch)
             capture.drain()
         self.remove(container)
+
+    @staticmethod
+    def _devices(launch: Launch, base: int) -> None:
+        launch.dev_fd = open_dev(base)
 
     def _root(self, launch: Launch, job: Job) -> None:
         component = job.component

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
-    from containust.common.types import Component
+    from containust.common.types import Component, Expose
     from containust.core.cgroup import Stats
     from containust.runtime.container import Handle, Job
     from containust.runtime.network.attachment import Attachment
+    from containust.runtime.network.ports import Reservation
+    from containust.runtime.network.stack import StackNetworks
     from containust.runtime.state import Container
 
 
@@ -19,6 +22,24 @@ class ContainerBackend(Protocol):
 
     def is_available(self) -> bool:
         """Whether this host can run containers this way."""
+
+    def begin(self) -> None:
+        """Become able to change what this host has of the project: an ordinary user enters the project's namespaces.
+
+        Raises ContainustError S003 that says what is missing.
+        """
+
+    def claim_ids(self) -> int:
+        """The first id of the range that the project's containers get."""
+
+    def release_ids(self, base: int) -> None:
+        """Give the range back: the project has no container any more."""
+
+    def networks(self, recorded: dict[str, dict[str, Any]]) -> StackNetworks:
+        """The project's networks; ``recorded`` is changed in place."""
+
+    def reserve_ports(self, exposes: list[Expose]) -> Reservation:
+        """Hold the published ports of a stack. Raises ContainustError R011 when one is taken."""
 
     def create(self, job: Job) -> Handle:
         """Make everything of a container but do not run its program yet."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from containust.common.types import Component
     from containust.runtime.container import Handle, Job
-    from containust.runtime.launch import Launch
+    from containust.runtime.launch import Child, Launch
     from containust.runtime.network.attachment import Attachment
     from containust.runtime.project import Project
     from containust.runtime.state import Container
@@ -130,7 +130,6 @@ class RunningContainers:
     def enter(self, container: Container, job: Job, group: cgroup.Joinable) -> Handle:
         """Begin to start ``job``'s program in the container and in ``group``. Raises ContainustError R007, R008."""
         from containust.runtime.container import Handle
-        from containust.runtime.join import join
         from containust.runtime.launch import Launch
 
         adopted = self.adopt_process(container)
@@ -138,6 +137,8 @@ class RunningContainers:
         launch.layer_fd = launch.writable_fd = launch.dev_fd = -1
         launch.landlock = None
         launch.binds = []
+        launch.nodes = []
+        launch.processes = self._processes(job.component)
         launch.name = container.name
         launch.death_signal = 9
         launch.execute = os.execve
@@ -151,7 +152,7 @@ class RunningContainers:
             launch.layer_fd = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self._program(launch, job)
             group.open_join()
-            child = join(launch, adopted)
+            child = self._join(launch, adopted)
         except OSError as error:
             raise ContainustError(
                 "R008", f"cannot enter {container.name}: {error.strerror}", "see `ctst ps -a`"
@@ -162,6 +163,14 @@ class RunningContainers:
         handle = Handle(container, child.pid, child.pidfd)
         handle.child = child
         return handle
+
+    def _processes(self, component: Component) -> int:
+        return 0  # the cgroup counts them
+
+    def _join(self, launch: Launch, pidfd: int) -> Child:
+        from containust.runtime.join import join
+
+        return join(launch, pidfd)
 
     def adopt_process(self, container: Container) -> int:
         """A pidfd of a running container's init. Raises ContainustError R007 when it has ended."""
@@ -195,6 +204,10 @@ class RunningContainers:
                 _replace(fd, content.encode())
             finally:
                 os.close(fd)
+
+    def network_bytes(self, container: Container) -> tuple[int | None, int | None]:
+        """Bytes received and sent, of a container whose interfaces do not end in this network namespace."""
+        return None, None
 
     def stats(self, container: Container) -> cgroup.Stats:
         """What the kernel accounts for the container now."""
