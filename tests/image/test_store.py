@@ -310,7 +310,8 @@ def test_prune_waits_for_an_import(store: ImageStore) -> None:
         assert process.wait(20) == 0
 
 
-def test_a_full_disk_is_a_clean_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", ["size=2m", "size=2m,nr_inodes=12", "size=8m,nr_inodes=16"])
+def test_a_full_disk_is_a_clean_error(tmp_path: Path, limit: str) -> None:
     from containust.core import syscalls
 
     data = tar(member("big", os.urandom(3 << 20)))
@@ -323,7 +324,7 @@ def test_a_full_disk_is_a_clean_error(tmp_path: Path) -> None:
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS)
             syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-            syscalls.mount("tmpfs", str(directory), "tmpfs", 0, "size=2m")
+            syscalls.mount("tmpfs", str(directory), "tmpfs", 0, limit)
             store = ImageStore(str(directory / "images"))
             try:
                 store.ensure(f"tar://{tmp_path}/a.tar")

@@ -13,6 +13,7 @@ import errno
 import os
 
 from containust.core.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from containust.image.durable import sync
 from containust.image.layers import build_tree
 from containust.image.members import (
     S_IFIFO,
@@ -20,7 +21,7 @@ from containust.image.members import (
     S_IFMT,
     S_IFREG,
 )
-from containust.image.staging import Layer, Staging, expand_sparse, storage_error, sync_directory
+from containust.image.staging import Layer, Staging, expand_sparse, storage_error
 from containust.image.tree import Node, Tree
 from containust.image.verify import read_manifest
 
@@ -61,7 +62,7 @@ def extract_root(store: ImageStore, image: Image) -> str:
         except OSError:
             if not os.path.isdir(target):
                 raise
-        sync_directory(os.path.dirname(target))
+        sync(os.path.dirname(target))
     return target
 
 

@@ -137,22 +137,3 @@ class StreamDigests:
             room -= len(view)
         if room < CHUNK:
             self._chunks.append(chunk.digest())
-
-
-def sync_beside(path: str) -> None:
-    """Have a finished file written to the disk while other work goes on; who needs it there syncs it again."""
-    from threading import Thread
-
-    def run() -> None:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            os.fsync(fd)
-        except OSError:
-            pass  # the sync that counts tells it
-        finally:
-            os.close(fd)
-
-    Thread(target=run, daemon=True).start()

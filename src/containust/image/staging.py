@@ -14,7 +14,8 @@ import os
 
 from containust.common.errors import ContainustError
 from containust.core.filesystem.private import make_private
-from containust.image.hashing import digests, sync_beside
+from containust.image.durable import sync, sync_all, sync_beside, write_file
+from containust.image.hashing import digests
 from containust.image.tree import Tree
 
 TYPE_CHECKING = False
@@ -99,8 +100,10 @@ class Staging:
         rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
         os.close(self._shared)
-        if isinstance(error, OSError) and error.filename is None:
-            raise storage_error(error, self.store.directory) from error
+        if isinstance(error, OSError):
+            name = error.filename
+            if name is None or os.fsdecode(name).startswith(self.store.directory):
+                raise storage_error(error, self.store.directory) from error
 
     def stage_layer(
         self, tar: str, expected: str | None = None, what: str = "", known: tuple[str, bytes] | None = None
@@ -116,16 +119,29 @@ class Staging:
         check_digest(expected, f"sha256:{digest}", what)
         return Layer(digest, os.path.getsize(tar), chunks, tar)
 
-    def _store_layer(self, layer: Layer) -> None:
+    def _unpublished(self, layer: Layer) -> tuple[str, str] | None:
+        """The directory of a layer that the store does not have, and where it belongs."""
         target = f"{self.store.directory}/layers/{layer.digest}"
-        if layer.staged and not os.path.isdir(target):
-            directory = f"{self.path}/layer-{layer.digest}"
-            os.mkdir(directory, 0o755)
-            os.rename(layer.staged, f"{directory}/layer.tar")
-            seal(f"{directory}/layer.tar")
-            write_file(f"{directory}/chunks.bin", layer.chunks)
-            self._publish(directory, target)
-        layer.staged = ""
+        directory = f"{self.path}/layer-{layer.digest}"
+        if not layer.staged or os.path.isdir(target) or os.path.isdir(directory):
+            return None
+        os.mkdir(directory, 0o755)
+        os.rename(layer.staged, f"{directory}/layer.tar")
+        os.chmod(f"{directory}/layer.tar", 0o444)
+        write_file(f"{directory}/chunks.bin", layer.chunks)
+        return directory, target
+
+    def _publish(self, moves: list[tuple[str, str]]) -> None:
+        """Give finished directories their names in the store, each of which is there only with all that is in it."""
+        inside = [f"{directory}/{name}" for directory, _ in moves for name in os.listdir(directory)]
+        sync_all(inside + [directory for directory, _ in moves])
+        for directory, target in moves:
+            try:
+                os.rename(directory, target)
+            except OSError:
+                if not os.path.isdir(target):  # else another process was quicker, with the same content
+                    raise
+        sync_all(list({os.path.dirname(target) for _, target in moves}))
 
     def add_root(self, tree: Tree, layers: list[Layer]) -> tuple[str, dict[str, Any]]:
         """Store ``layers`` and the merged root over them; its name in the store and what the image record
@@ -162,13 +178,15 @@ class Staging:
         }
         text = canonical(manifest)
         name = sha256(text).hexdigest()
-        for layer in layers:
-            self._store_layer(layer)
+        moves = [move for layer in layers if (move := self._unpublished(layer))]
         target = f"{self.store.directory}/roots/{name}"
         if not os.path.isdir(target):
             write_file(f"{directory}/meta.erofs", metadata)
             write_file(f"{directory}/manifest.json", text)
-            self._publish(directory, target)
+            moves.append((directory, target))
+        self._publish(moves)
+        for layer in layers:
+            layer.staged = ""
         devices = [layer.path for layer in layers]
         if extra is not None:
             devices.append(f"roots/{name}/extra.bin")
@@ -189,17 +207,9 @@ class Staging:
         """Write a file of the store in one step: readers see the old content or the new."""
         path = f"{self.path}/file-{os.urandom(4).hex()}"
         write_file(path, text)
+        sync(path)
         os.rename(path, target)
-        sync_directory(os.path.dirname(target))
-
-    def _publish(self, directory: str, target: str) -> None:
-        sync_directory(directory)
-        try:
-            os.rename(directory, target)
-        except OSError:
-            if not os.path.isdir(target):  # else another process was quicker, with the same content
-                raise
-        sync_directory(os.path.dirname(target))
+        sync(os.path.dirname(target))
 
 
 def check_digest(expected: str | None, found: str, what: str) -> None:
@@ -271,39 +281,8 @@ def expand_sparse(tree: Tree, layers: list[str], directory: str) -> tuple[str, i
     for node in sparse:
         node.segments = None
     digest, _ = digests(path)
-    seal(path)
+    os.chmod(path, 0o444)
     return digest, position
-
-
-def write_file(path: str, data: bytes) -> None:
-    """Write and sync a new read-only file."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def seal(path: str) -> None:
-    """Sync a finished file and take away its write permission."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fchmod(fd, 0o444)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_directory(path: str) -> None:
-    """fsync(2) of a directory: its names are on the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def canonical(value: dict[str, Any]) -> bytes:

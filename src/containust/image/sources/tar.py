@@ -8,7 +8,8 @@ from stat import S_ISDIR, S_ISREG
 from containust.common.errors import ContainustError
 from containust.common.types import ImageConfig
 from containust.image.decompress import compression_of, decompress
-from containust.image.hashing import FileDigests, StreamDigests, digests, sync_beside
+from containust.image.durable import sync_beside
+from containust.image.hashing import FileDigests, StreamDigests, digests
 from containust.image.importing import DEFAULT_PATH, Imported, settle
 from containust.image.layers import build_tree
 from containust.image.limits import Limits, exceeded
