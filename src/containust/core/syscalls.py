@@ -20,7 +20,9 @@ from containust.common import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Argument = int | bytes | bytearray | None
+    from collections.abc import Callable
+
+    Argument = int | bytes | None
 
 
 class _Pointer(_ctypes._SimpleCData):  # type: ignore[misc, type-arg, name-defined, unused-ignore]
@@ -38,17 +40,18 @@ class _Function(_ctypes.CFuncPtr):  # type: ignore[misc, type-arg, name-defined,
     _restype_ = _Long
 
 
-class _BlockingFunction(_ctypes.CFuncPtr):  # type: ignore[misc, type-arg, name-defined, unused-ignore]
-    _flags_ = 1 | 8
-    _restype_ = _Long
-
-
 _libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type, unused-ignore]
 _address = _ctypes.dlsym(_libc, "syscall")
-_raw = _Function(_address)
-_raw.argtypes = (_Pointer,) * 7
-_raw_blocking = _BlockingFunction(_address)
-_raw_blocking.argtypes = (_Pointer,) * 7
+
+
+def _entry(count: int) -> Callable[..., int]:
+    """``syscall(2)`` of libc with ``count`` arguments behind the number."""
+    entry: Callable[..., int] = _Function(_address)
+    entry.argtypes = (_Pointer,) * (count + 1)  # type: ignore[attr-defined]
+    return entry
+
+
+_raw = tuple(map(_entry, range(7)))  # the right one is faster than one that is always padded
 _errno = _ctypes.get_errno
 
 MACHINE = os.uname().machine
@@ -163,19 +166,12 @@ CLOSE_RANGE_CLOEXEC = 4
 
 
 def syscall(number: int, *arguments: Argument) -> int:
-    """``syscall(2)`` with up to six arguments: integers, bytes (passed by address), bytearrays or None.
+    """``syscall(2)`` with up to six arguments: integers, bytes (passed by address) or None.
 
     Returns the result; on failure returns -1 and leaves the error number for :func:`last_error`. The interpreter lock
-    is kept. A bytearray is passed as writable memory.
+    is kept.
     """
-    converted = [address_of(argument) if type(argument) is bytearray else argument for argument in arguments]
-    return int(_raw(number, *converted, *(None,) * (6 - len(converted))))
-
-
-def syscall_blocking(number: int, *arguments: Argument) -> int:
-    """As :func:`syscall`, for calls that may sleep: the interpreter lock is released meanwhile."""
-    converted = [address_of(argument) if type(argument) is bytearray else argument for argument in arguments]
-    return int(_raw_blocking(number, *converted, *(None,) * (6 - len(converted))))
+    return _raw[len(arguments)](number, *arguments)
 
 
 def address_of(buffer: bytearray) -> int:
