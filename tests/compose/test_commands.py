@@ -7,23 +7,24 @@ import json
 import sys
 import xml.etree.ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from containust.cli import main
 from containust.cli.commands import check, convert, explain, fmt
-from containust.common.errors import ContainustError
+from containust.common.errors import ContainustError, UsageError
 from containust.sdk import language
 
 GOOD = 'COMPONENT a {\n    image = "preset://x"\n    port = 80\n}\n\nEXPOSE 80\n'
 WARNING = GOOD.replace("EXPOSE 80", 'EXPOSE "0.0.0.0":80:80')
 
 
-class Context:
-    color = False
-    offline = True
-
+class Context(main.Context):
     def __init__(self, directory: Path) -> None:
-        self.directory = str(directory)
+        super().__init__()
+        self.cwd = str(directory)
+        self.offline = True
         self.printed = ""
         self.complained = ""
 
@@ -90,11 +91,18 @@ def test_convert(context: Context, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [check, fmt, explain, convert])
-def test_help_has_two_examples(command: object, context: Context, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        command.run(["--help"], context)  # type: ignore[attr-defined]
-    shown = capsys.readouterr().out
-    assert shown.partition("examples:")[2].count("\n  ctst ") == 2
+def test_help_has_two_examples(command: Any, context: Context) -> None:
+    assert command.run(["--help"], context) == 0
+    assert context.printed.partition("Examples:")[2].count("\n  ctst ") == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(check, ["a", "b"]), (check, ["--jsn"]), (fmt, ["-x"]), (convert, ["a", "b"]), (convert, ["-o"])],
+)
+def test_wrong_use_is_u001(command: Any, words: list[str], context: Context) -> None:
+    with pytest.raises(UsageError):
+        command.run(words, context)
 
 
 def test_graphs(tmp_path: Path) -> None:

@@ -130,6 +130,11 @@ MISTAKES = {
     'COMPONENT a {\n HEALTHCHECK { x = 1 }\n restart: "always"\n env { A = 1 }\n x [1]\n}': [2, 3, 4, 5],
     "EXPOSE 80\nconnect a -> b\nEXPOSE 80 => a\nCONNECT a > b\n": [2, 3, 4],
     'COMPONENT a {\n port = 80, x = 1\n y = "a" "b"\n z = [1 2]\n w = yes\n}': [2, 3, 4, 5],
+    "component a {\n prot = 1\n}\nCOMPONET b {}\nconnect a -> b\nfoo\nExpose 1 -> a\n": [1, 4, 5, 6, 7],
+    "CONNECT a - > b\nCONNECT a ->\nCONNECT\nEXPOSE 80:\nEXPOSE\nIMPORT\nCOMPONENT\nEXPOSE 127.0.0.1:1:1\n": [
+        *range(1, 9)
+    ],
+    "COMPONENT a {\n port =\n env = \n}\nEXPOSE 99999999999999999999:80\nEXPOSE 1 -> a\n": [2, 3, 5],
     'IMPORT x.ctst\nIMPORT "x" as y\nCOMPONENT a from b {}\nCOMPONENT {}\nEXPOSE\n': [1, 2, 3, 4, 6],
 }
 
@@ -149,6 +154,19 @@ def test_what_was_meant_is_named(files: Files) -> None:
         "COMPONENT a from b {}"
     )
     assert "upper case: AS" in help('IMPORT "x" as y') and "did you mean COMPONENT" in help("COMPONNT a {}")
+
+
+@pytest.mark.parametrize("character", "\u202a\u202e\u2066\u2069")
+def test_text_that_is_shown_in_another_order_is_refused(files: Files, character: str) -> None:
+    """Trojan Source (CVE-2021-42574): in strings and comments, where other invisible characters are harmless."""
+    assert files.codes(one(f'hostname = "a" // {character} b')) == ["E001"]
+    assert files.codes(one(f'labels = {{ a = "{character}" }}')) == ["E001"]
+    assert files.codes(one(f'labels = {{ a = "\\u{{{ord(character):X}}}" }}')) == []
+
+
+def test_a_letter_that_only_looks_like_one_is_named(files: Files) -> None:
+    _, found = files.check(one("").replace("COMPONENT a", "COMPONENT w\u0435b"))
+    assert [(one.code, one.place.column) for one in found] == [("E001", 12)] and "U+0435" in found[0].message
 
 
 def test_at_most_a_hundred(files: Files) -> None:
@@ -598,7 +616,7 @@ def test_json_form_is_stable(files: Files) -> None:
         "column": 14,
         "end_line": 9,
         "end_column": 15,
-        "help": [],
+        "help": ["components here: a, b"],
         "related": [],
     }
 

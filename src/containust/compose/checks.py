@@ -193,7 +193,7 @@ class Checker:
                 message = f"{name.text!r} is imported: a template, and not deployed"
                 help = [f"write COMPONENT {name.text} FROM {origin} {{ }}"]
             else:
-                suggest = (name.text, self.components, "did you mean {}?")
+                suggest = (name.text, self.components, "did you mean {}?", "components here: {}")
         self.problems.add("E002", self.source, name.start, name.end, message, help, related, suggest)
         return False
 
@@ -261,7 +261,9 @@ class Checker:
         return found
 
     def unmentioned(self) -> None:
-        if len(self.components) > 1:
+        # What was not read could have mentioned them.
+        torn = any(entry[0] == "E001" and entry[1] is self.source for entry in self.problems.entries)
+        if len(self.components) > 1 and not torn:
             named = {id(node.resolved_parent) for node in self.nodes.values() if node.resolved_parent}
             mentioned = {name for connect in self.connects for name in self.names_of(connect)}
             mentioned.update(self.exposed())
@@ -276,7 +278,7 @@ class Checker:
                         ["connect it, or remove it"],
                     )
         for statement in self.unit.loaded:
-            if id(statement) not in self.unit.used:
+            if id(statement) not in self.unit.used and not torn:
                 self.problems.add(
                     "W009",
                     self.source,

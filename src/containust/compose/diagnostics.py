@@ -12,11 +12,13 @@ from containust.compose.tree import MOST_PROBLEMS, told
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
-    from containust.compose.tree import Problems, Source
+    from containust.compose.tree import Problems, Source, Suggest
 
 LONGEST_LINE = 160  # characters of a source line that are shown
 NEAREST_IMPORTS = 10  # places of IMPORT shown for one problem
+LISTED = 10  # names shown where none is near
 COMPARISONS = 40_000  # names compared for "did you mean" in one run, so that a run stays linear
 
 
@@ -147,8 +149,10 @@ def finish(problems: Problems) -> list[Diagnostic]:
 
     Those of the entry file come first, then the other files in the order in which they were found wrong.
     """
-    entries = {told(item): item for item in reversed(problems.entries)}.values()
-    chosen = sorted(entries, key=lambda item: problems.place(*item[:3]))[:MOST_PROBLEMS]
+    entries: dict[tuple[object, ...], Any] = {}
+    for item in problems.entries:
+        entries.setdefault(told(item), item)
+    chosen = sorted(entries.values(), key=lambda item: problems.place(*item[:3]))[:MOST_PROBLEMS]
     budget = [COMPARISONS]
     result = []
     for item in sorted(chosen, key=lambda item: (problems.rank(item[1]), item[2], item[3], item[0])):
@@ -169,8 +173,8 @@ def finish(problems: Problems) -> list[Diagnostic]:
     return result
 
 
-def suggestion(suggest: tuple[str, Iterable[str], str], budget: list[int]) -> str:
-    word, names, form = suggest
+def suggestion(suggest: Suggest, budget: list[int]) -> str:
+    word, names, form, *otherwise = suggest
     candidates = []
     for name in names:
         if budget[0] <= 0:
@@ -179,4 +183,9 @@ def suggestion(suggest: tuple[str, Iterable[str], str], budget: list[int]) -> st
         if abs(len(name) - len(word)) <= 3:
             candidates.append(name)
     near = nearest(word, candidates)
-    return form.replace("{}", near) if near else ""
+    if near and isinstance(names, dict) and isinstance(names.get(near), str):
+        near = names[near]  # what is written for it here
+    if near:
+        return form.replace("{}", near)
+    few = [name for name, _ in zip(names, range(LISTED + 1), strict=False)] if otherwise else []
+    return otherwise[0].replace("{}", ", ".join(few)) if 0 < len(few) <= LISTED else ""

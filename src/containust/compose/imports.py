@@ -172,6 +172,8 @@ class Importer:
         if not is_name(name) or name in KEYWORDS:
             return  # a stem that is no identifier cannot be written after FROM
         if name in unit.aliases:
+            if imported is None:
+                return  # reported
             first = unit.aliases[name][0]
             start, end = (alias.start, alias.end) if alias else (statement.path.start, statement.path.end)
             self.problems.add(

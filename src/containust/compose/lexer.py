@@ -20,6 +20,7 @@ HEX = frozenset("0123456789abcdefABCDEF")
 ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "t": "\t", "r": "\r"}
 ATTRIBUTES = ("host", "port", "connection_string")
 LARGEST = 2**63 - 1
+BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def tokenize(source: Source, problems: Problems) -> tuple[list[Token], list[tuple[int, int]]]:
@@ -29,6 +30,8 @@ def tokenize(source: Source, problems: Problems) -> tuple[list[Token], list[tupl
     """
     text = source.text
     size = len(text)
+    if not text.isascii():
+        _hidden(source, text, problems)
     text += "\0"  # the end is a character too, so no index needs checking
     tokens: list[Token] = []
     comments: list[tuple[int, int]] = []
@@ -84,6 +87,17 @@ def tokenize(source: Source, problems: Problems) -> tuple[list[Token], list[tupl
             i = _unreadable(source, text, size, start, problems, tokens, comments)
 
 
+def _hidden(source: Source, text: str, problems: Problems) -> None:
+    """E001 for characters that make a file look other than it is read, in comments and strings too."""
+    for character in BIDIRECTIONAL:
+        at = text.find(character)
+        while at >= 0:
+            what = f"the invisible character U+{ord(character):04X} changes the order in which text is shown"
+            help = [f"remove it; in a string it can be written \\u{{{ord(character):X}}}"]
+            problems.add("E001", source, at, at + 1, what, help)
+            at = text.find(character, at + 1)
+
+
 def _number(source: Source, text: str, start: int, problems: Problems) -> tuple[int, Token]:
     """An integer of up to 63 bits; a float and a number with letters behind it are told apart from it."""
     i = start
@@ -91,11 +105,11 @@ def _number(source: Source, text: str, start: int, problems: Problems) -> tuple[
         i += 1
     digits = text[start:i]
     if text[i] == "." and text[i + 1] in DIGITS:
-        i += 1
-        while text[i] in WORD:
+        while text[i] in WORD or (text[i] == "." and text[i + 1] in WORD):
             i += 1
         written = text[start:i]
-        problems.add("E001", source, start, i, "numbers have no fraction", [f'quote it: "{_shortened(written)}"'])
+        what = "numbers have no fraction" if written.count(".") == 1 else "this is neither a number nor a string"
+        problems.add("E001", source, start, i, what, [f'quote it: "{_shortened(written)}"'])
         return i, (STRING, start, i, written)
     if text[i] in WORD:
         while text[i] in WORD:
@@ -113,7 +127,7 @@ def _number(source: Source, text: str, start: int, problems: Problems) -> tuple[
     significant = digits.lstrip("0") or "0"
     if len(significant) > 19 or int(significant) > LARGEST:
         problems.add("E001", source, start, i, "the number is too large", [f"the largest is {LARGEST}"])
-        return i, (INT, start, i, 0)
+        return i, (INT, start, i, -1)
     return i, (INT, start, i, int(significant))
 
 
@@ -165,6 +179,14 @@ def _unreadable(
             # Without U+0000, as in a string: nothing behind the lexer expects one.
             tokens.append((STRING, start, close + 1, text[start + 1 : close].replace("\0", "")))
             return close + 1
+    if c == "-" and text[start + 1] in " \t":
+        i = start + 1
+        while text[i] in " \t":
+            i += 1
+        if text[i] == ">":
+            tokens.append((UNREADABLE, start, i + 1, text[start : i + 1]))
+            problems.add("E001", source, start, i + 1, "unexpected spaces in an arrow", ["an arrow is written ->"])
+            return i + 1
     if c == "-" and text[start + 1] in DIGITS:
         problems.add("E001", source, start, start + 1, "numbers have no sign", ["every number is 0 or more"])
         return start + 1
@@ -182,13 +204,17 @@ def _unreadable(
     ):
         i += 1
     seen = text[start:i]
-    shown = repr(_shortened(seen)) if seen.isprintable() else "U+" + f"{ord(c):04X}"
+    shown = repr(_shortened(seen)) if seen.isprintable() else ""
+    if not c.isascii() or not shown:
+        shown = f"{shown} U+{ord(c):04X}".lstrip()
     tokens.append((UNREADABLE, start, i, seen))
     help = []
     if c == ";":
         help.append("statements and properties end with the line")
     elif c == "_":
         help.append("a name starts with a letter")
+    elif c.isalpha():
+        help.append("names have the letters A to Z and a to z; this one may only look like one of them")
     elif c in "“”„‟«»":
         help.append('strings are written with straight double quotes: "…"')
     elif c == "`":
@@ -326,6 +352,10 @@ def _interpolation(source: Source, text: str, at: int, problems: Problems) -> tu
         return end, Interpolation(at, end, "env", name, "", default)
     if namespace == "secret" and dot and is_secret(name):
         return end, Interpolation(at, end, "secret", name)
+    if namespace == "secret":
+        help = ["${secret.name}: a letter, then letters, digits and _ . -"]
+        problems.add("E001", source, at, end, "this names no secret", help)
+        return end, None
     if not dot or not is_name(namespace) or (dash and "." not in before):
         _wrong(source, at, end, expression, problems)
         return end, None

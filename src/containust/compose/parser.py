@@ -74,16 +74,15 @@ class Parser:
             else:
                 from containust.compose.recovery import no_statement
 
-                no_statement(self, token)
-                statement = None
-                self.at += 1
+                statement = no_statement(self, token)
             if statement is not None:
                 statements.append(statement)
                 if self.tokens[self.at][0] in STATEMENTS or self.tokens[self.at][0] == END:
                     continue
                 from containust.compose.recovery import after_statement
 
-                after_statement(self, self.tokens[self.at])
+                if after_statement(self, self.tokens[self.at]):
+                    continue
             self.to_statement()
 
     def import_(self) -> Import | None:
@@ -250,7 +249,7 @@ class Parser:
             self.at += 1
             token = self.tokens[self.at]
             if token[0] != IDENT or token[3] not in ("tcp", "udp"):
-                self.error(f"expected tcp or udp, found {shown(token)}", [])
+                self.error(f"expected tcp or udp, found {shown(token)}", ["only these can be published"])
                 self.to_statement()
                 return None
             protocol = token[3]
@@ -267,9 +266,13 @@ class Parser:
     def port(self) -> Value | None:
         token = self.tokens[self.at]
         if token[0] != INT:
-            self.error(f"expected a port, found {shown(token)}", ["write EXPOSE host:container, for example 8080:80"])
+            from containust.compose.recovery import no_port
+
+            no_port(self, token)
             return None
         self.at += 1
+        if token[3] < 0:
+            return None  # reported
         return Value("int", token[1], token[2], token[3])
 
     def name(self, what: str) -> Name | None:
@@ -296,7 +299,7 @@ class Parser:
             return Value("string", token[1], token[2], token[3])
         if kind == INT:
             self.at += 1
-            return Value("int", token[1], token[2], token[3])
+            return Value("int" if token[3] >= 0 else "error", token[1], token[2], token[3])
         if kind == "true" or kind == "false":
             self.at += 1
             return Value("bool", token[1], token[2], kind == "true")
@@ -415,14 +418,31 @@ class Parser:
             if self.end_reported:
                 return
             self.end_reported = True
+        if token[0] in STATEMENTS and self.at:
+            from containust.compose.recovery import first_on_line
+
+            if first_on_line(self.source.text, token[1]):  # what is wrong is the line before
+                self.line_ends(message.partition(", found ")[0])
+                return
         self.problems.add("E001", self.source, token[1], token[2], message, help)
+
+    def line_ends(self, message: str) -> None:
+        """Report what is missing behind the token before this one."""
+        end = self.tokens[self.at - 1][2]
+        self.problems.add("E001", self.source, end, end, f"{message}, found the end of the line")
 
     def to_statement(self) -> None:
         """Skip to where the next statement starts."""
         tokens = self.tokens
         while tokens[self.at][0] != END:
-            if tokens[self.at][0] in STATEMENTS and tokens[self.at + 1][0] != "=":
+            kind = tokens[self.at][0]
+            if kind in STATEMENTS and tokens[self.at + 1][0] != "=":
                 return
+            if kind == IDENT and tokens[self.at][3].upper() in STATEMENTS and tokens[self.at + 1][0] != "=":
+                from containust.compose.recovery import first_on_line
+
+                if first_on_line(self.source.text, tokens[self.at][1]):
+                    return  # in the wrong case, and read all the same
             self.at += 1
 
     def skip_brackets(self) -> None:

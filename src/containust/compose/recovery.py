@@ -5,40 +5,65 @@ A boundary is the start of a statement or of a property, so that one run reports
 
 from __future__ import annotations
 
+from containust.common.suggest import nearest
 from containust.compose.parser import CLOSING, OPENING, VALUES, shown
 from containust.compose.tree import END, IDENT, INT, KEYWORDS, STATEMENTS, STRING, UNREADABLE, Entry, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from containust.compose.parser import Parser
-    from containust.compose.tree import ComponentNode, Token
+    from containust.compose.tree import ComponentNode, Statement, Token
 
 
-def no_statement(parser: Parser, token: Token) -> None:
+def no_statement(parser: Parser, token: Token) -> Statement | None:
+    """``token`` starts no statement. One that is evidently meant is read as if it were written."""
+    parser.at += 1
     if token[0] == UNREADABLE:
-        return
-    suggest = None
+        return None
+    meant = ""
     help = ["a file consists of IMPORT, COMPONENT, CONNECT and EXPOSE statements"]
     if token[0] == IDENT:
-        suggest = (token[3].upper(), tuple(STATEMENTS), "did you mean {}?")
+        meant = nearest(token[3].upper(), sorted(STATEMENTS)) or ""
         if token[3].upper() in STATEMENTS:
-            help = [f"keywords are upper case: {token[3].upper()}"]
+            meant = token[3].upper()
+            help = [f"keywords are upper case: {meant}"]
+        elif meant:
+            help.insert(0, f"did you mean {meant}?")
     elif token[0] in ("HEALTHCHECK", "RESTART", "NETWORK"):
         help = [f"write it as a property of a component: {token[3].lower()} = …"]
     elif token[0] == "SECRET":
         help = ['a secret is used in a string: "${secret.name}"']
     elif token[0] == "}":
         help = ["this brace closes nothing"]
-    parser.problems.add("E001", parser.source, token[1], token[2], f"unexpected {shown(token)}", help, (), suggest)
+    parser.problems.add("E001", parser.source, token[1], token[2], f"unexpected {shown(token)}", help)
+    if not meant or not first_on_line(parser.source.text, token[1]):
+        return None
+    parser.at -= 1
+    read = {"COMPONENT": parser.component, "CONNECT": parser.connect, "EXPOSE": parser.expose, "IMPORT": parser.import_}
+    return read[meant]()
 
 
-def after_statement(parser: Parser, token: Token) -> None:
-    """``token`` follows a whole statement: one of its own on a new line, or the rest of this one."""
+def no_port(parser: Parser, token: Token) -> None:
+    """Something else stands where a port belongs."""
+    help = ["write EXPOSE host:container, for example 8080:80"]
+    if token[0] == IDENT:
+        following = parser.tokens[parser.at + 1][0]
+        if following == ":":
+            help = ['an address is quoted: EXPOSE "127.0.0.1":8080:80']
+        else:
+            help = [f"write EXPOSE host:container -> {token[3][:60]}, for example 8080:80"]
+    parser.error(f"expected a port, found {shown(token)}", help)
+
+
+def after_statement(parser: Parser, token: Token) -> bool:
+    """``token`` follows a whole statement; whether it is one of its own on a new line."""
     if token[0] == IDENT and first_on_line(parser.source.text, token[1]):
-        no_statement(parser, token)
-        return
+        return True
     help = ["the next statement starts with IMPORT, COMPONENT, CONNECT or EXPOSE"]
+    if token[0] == "}":
+        help = ["this brace closes nothing"]
     parser.error(f"unexpected {shown(token)} after the statement", help)
+    return False
 
 
 def header_error(parser: Parser, node: ComponentNode, token: Token) -> None:
@@ -121,6 +146,10 @@ def no_value(parser: Parser, token: Token) -> Value | None:
         ):
             parser.at += 1
         return Value("error", token[1], parser.tokens[parser.at - 1][2], None)
+    ends = token[0] in CLOSING or parser.tokens[parser.at + 1][0] == "="
+    if ends and first_on_line(parser.source.text, token[1]):
+        parser.line_ends("expected a value")
+        return None
     parser.error(
         f"expected a value, found {shown(token)}",
         ["a value is a string, a number, true, false, a list or a map"],

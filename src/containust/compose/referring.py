@@ -112,7 +112,7 @@ class Referring:
                 else f"no component is called {part.name!r}",
                 ["refer to a component that starts FROM it"] if template else [],
                 (),
-                None if template else (part.name, self.components, "did you mean {}?"),
+                None if template else (part.name, self.components, "did you mean {}?", "components here: {}"),
             )
         elif part.attribute == "port" and not target.ports:
             node = self.nodes[part.name]

@@ -148,6 +148,7 @@ def fetch(url: str) -> bytes:
         raise ContainustError("E008", f"cannot fetch {url}: status {error.code}", "check the address") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
+        reason = getattr(reason, "strerror", None) or reason
         raise ContainustError("E008", f"cannot fetch {url}: {reason}", "check the address and the network") from None
     if len(data) > LARGEST:
         raise ContainustError("E008", f"{url} is larger than {LARGEST >> 20} MiB")

@@ -225,7 +225,7 @@ class Resolver:
             help = [f"did you mean {OTHERWISE[key.lower()]}?"]
         else:
             help = []
-            suggest = (key, PROPERTIES, "did you mean {}?")
+            suggest = (key, {**OTHERWISE, **dict.fromkeys(PROPERTIES)}, "did you mean {}?")
         self.problems.add(
             "E006",
             source,

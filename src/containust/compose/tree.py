@@ -28,6 +28,7 @@ NAMESPACES = frozenset(("secret", "env"))  # of interpolations; no component can
 
 if TYPE_CHECKING:
     Token = tuple[str, int, int, Any]
+    Suggest = tuple[str, Iterable[str], str] | tuple[str, Iterable[str], str, str]
     Parts = tuple["str | Interpolation", ...]
 
 
@@ -97,13 +98,13 @@ class Problems:
         message: str,
         help: Iterable[str] = (),
         related: Iterable[tuple[Source, int, int, str]] = (),
-        suggest: tuple[str, Iterable[str], str] | None = None,
+        suggest: Suggest | None = None,
     ) -> None:
         """Record one problem.
 
         ``related`` are places with what to say there. ``suggest`` is a word, the names it could have meant
-        and a help line with ``{}`` for the nearest: it is searched only if the problem is among those
-        shown.
+        and a help line with ``{}`` for the nearest, perhaps one with ``{}`` for a few of them where none is near:
+        all of that is looked for only if the problem is among those shown.
         """
         if code[0] != "W":
             self.errors += 1

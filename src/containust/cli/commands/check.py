@@ -2,58 +2,68 @@
 
 from __future__ import annotations
 
+from containust.cli.arguments import FLAG, VALUE, parse
+from containust.common.errors import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from containust.cli.main import Context
 
-EXAMPLES = """\
-examples:
-  ctst check                                  check containust.ctst in this directory
-  ctst check --strict --deny-warnings app.ctst   for continuous integration: warnings fail too
+HELP = """Usage: ctst check [--json] [--strict] [--deny-warnings] [--stdin-path FILE] [FILE]
+
+Check FILE (default containust.ctst; - for standard input) without starting anything. Exit status 1 on errors.
+
+  --json              one document with the key diagnostics
+  --strict            also warn of images that are not pinned (W016)
+  --deny-warnings     warnings are errors
+  --stdin-path FILE   with -: where the text belongs, for relative paths
+
+Examples:
+  ctst check
+  ctst check --strict --deny-warnings app.ctst
 """
+OPTIONS = {
+    "--json": ("json", FLAG),
+    "--strict": ("strict", FLAG),
+    "--deny-warnings": ("deny", FLAG),
+    "--stdin-path": ("stdin_path", VALUE),
+}
 
 
-def run(arguments: list[str], context: Any) -> int:
+def run(words: list[str], context: Context) -> int:
     """Show every diagnostic; 1 on errors, or on warnings too with ``--deny-warnings``."""
-    import argparse
+    given = parse(words, OPTIONS)
+    if given.flag("help"):
+        context.out(HELP)
+        return 0
+    context.take(given.values)
+    files = [*given.positional, *(given.rest or ())]
+    if len(files) > 1:
+        raise UsageError("check takes one file", "run it once for each")
     import os
 
     from containust.sdk import language
 
-    parser = argparse.ArgumentParser(
-        prog="ctst check",
-        description="Check a file without starting anything.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "file", nargs="?", default="containust.ctst", help="default: containust.ctst; - for standard input"
-    )
-    parser.add_argument("--json", action="store_true", help="one document with the key diagnostics")
-    parser.add_argument("--strict", action="store_true", help="also warn of images that are not pinned (W016)")
-    parser.add_argument("--deny-warnings", action="store_true", help="warnings are errors")
-    parser.add_argument("--stdin-path", metavar="FILE", help="with -: where the text belongs, for relative paths")
-    options = parser.parse_args(arguments)
     text = None
-    path = options.file
+    path = files[0] if files else "containust.ctst"
     if path == "-":
         import sys
 
         text = sys.stdin.buffer.read().decode(errors="replace").removeprefix("\ufeff")
-        path = options.stdin_path or "<stdin>"
+        path = given.text("stdin_path") or "<stdin>"
     path = within(context.directory, path)
-    stack, found = language.check_file(path, offline=context.offline, strict=options.strict, text=text)
-    if options.deny_warnings:
+    stack, found = language.check_file(path, offline=context.offline, strict=given.flag("strict"), text=text)
+    if given.flag("deny"):
         for one in found:
             one.severity = "error"
     errors = sum(one.severity == "error" for one in found)
-    if options.json:
+    if given.flag("json"):
         import json
 
         context.out(json.dumps({"diagnostics": [one.as_dict() for one in found]}, indent=2, ensure_ascii=False) + "\n")
     else:
         if found:
-            context.err(language.render(found, context.color) + "\n")
+            context.err(language.render(found, context.error_color) + "\n")
         summary = f"{os.path.basename(path)}: {counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}"
         if errors:
             context.err(summary + "\n")

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+from containust.cli.arguments import FLAG, parse
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from containust.cli.main import Context
 
-EXAMPLES = """\
-examples:
-  ctst fmt                     rewrite containust.ctst in canonical layout
-  ctst fmt --check *.ctst      write nothing; exit status 1 when a file is not in it
+HELP = """Usage: ctst fmt [--check | --diff] [FILE...]
+
+Rewrite files (default containust.ctst; - for standard input) in canonical layout, comments kept.
+
+  --check   write nothing, name the files that would change; exit status 1 when there are some
+  --diff    write nothing, show what would change
+
+Examples:
+  ctst fmt
+  ctst fmt --check *.ctst
 """
+OPTIONS = {"--check": ("check", FLAG), "--diff": ("diff", FLAG)}
 
 
-def run(arguments: list[str], context: Any) -> int:
+def run(words: list[str], context: Context) -> int:
     """Rewrite files in canonical layout. A file with syntax errors is left alone and shown."""
-    import argparse
+    given = parse(words, OPTIONS)
+    if given.flag("help"):
+        context.out(HELP)
+        return 0
+    context.take(given.values)
     import sys
 
     from containust.cli.commands.check import within
     from containust.common.errors import ContainustError
     from containust.sdk import language
 
-    parser = argparse.ArgumentParser(
-        prog="ctst fmt",
-        description="Rewrite files in canonical layout, comments kept.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("files", nargs="*", default=["containust.ctst"], metavar="FILE", help="- reads standard input")
-    parser.add_argument("--check", action="store_true", help="write nothing, name the files that would change")
-    parser.add_argument("--diff", action="store_true", help="write nothing, show what would change")
-    options = parser.parse_args(arguments)
     status = 0
-    for name in options.files:
+    for name in [*given.positional, *(given.rest or ())] or ["containust.ctst"]:
         path = within(context.directory, name)
         before = sys.stdin.buffer.read() if name == "-" else read(path)
         try:
@@ -42,14 +45,14 @@ def run(arguments: list[str], context: Any) -> int:
             found = getattr(error, "diagnostics", None)
             if found is None:
                 raise
-            context.err(language.render(found, context.color) + "\n")
+            context.err(language.render(found, context.error_color) + "\n")
             status = 1
             continue
         changed = after.encode() != before
-        if options.diff:
+        if given.flag("diff"):
             if changed:
                 context.out(difference(before.decode(), after, name) + "\n")
-        elif options.check:
+        elif given.flag("check"):
             if changed:
                 context.out(name + "\n")
         elif name == "-":
@@ -57,7 +60,7 @@ def run(arguments: list[str], context: Any) -> int:
         elif changed:
             write(path, after)
             context.out(name + "\n")
-        if changed and (options.check or options.diff):
+        if changed and (given.flag("check") or given.flag("diff")):
             status = 1
     return status
 
