@@ -47,12 +47,11 @@ class Images:
         used = self._in_use()
         return [{**row, "used": row["id"] in used} for row in listing(self.store)]
 
-    @staticmethod
-    def presets() -> list[str]:
-        """The names that ``preset://`` knows."""
-        from containust.image.sources.preset import PRESETS
+    def presets(self) -> list[dict[str, str | None]]:
+        """What ``preset://`` knows here: name, source, and digest (None: pinned at its first use)."""
+        from containust.image.sources.preset import presets
 
-        return sorted(PRESETS)
+        return presets(offline=self.store.offline)
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Everything known of one image."""

@@ -19,7 +19,8 @@ The images of this project: those that its components used, and those loaded or 
   rm NAME...    forget images, by reference, name or id, and free what they alone used
   prune         free what nothing refers to, and images of host files that have changed since
   verify        hash every stored byte; exit status 1 when something is wrong
-  --presets     names for preset:// instead
+  --presets     what preset:// knows instead: official images, or what the mirror CONTAINUST_PRESET_MIRROR (a directory
+                or an https:// prefix, perhaps with @sha256: of its presets.json) pins
   --json        one document
 
 Examples:
@@ -48,11 +49,14 @@ def run(words: list[str], context: Context) -> int:
 
     images = Images.current(context.cwd, state_file=context.state_file, offline=context.offline)
     if given.flag("presets"):
-        names = images.presets()
+        presets = images.presets()
         if given.flag("json"):
-            context.out(to_json({"presets": names}))
-        else:
-            context.out("".join(f"preset://{name}\n" for name in names) or "there are no presets yet\n")
+            context.out(to_json({"presets": presets}))
+            return 0
+        from containust.cli.output import table
+
+        lines = [[f"preset://{row['name']}", str(row["source"]), row["digest"] or "at first use"] for row in presets]
+        context.out(table(["PRESET", "SOURCE", "PINNED"], lines))
         return 0
     action, *names = given.positional or ["ls"]
     remove = given.text("remove")

@@ -167,7 +167,9 @@ def check_lock(directory: str, uri: str, digest: str) -> None:
         raise ContainustError(
             "I002",
             f"{uri} is now {digest}, but it is locked to {locked}",
-            f"`ctst pull {uri}` accepts the new one, {uri.partition('@')[0]}@{locked} stays with the old one",
+            f"`ctst pull {uri}` accepts the new one, {uri.partition('@')[0]}@{locked} stays with the old one"
+            if uri.startswith("oci:")
+            else f"if that is right, remove its line from {lock_path(directory)}",
         )
 
 
