@@ -18,15 +18,15 @@ def attach(path: str) -> tuple[str, int]:
     """A free loop device on the file ``path``: its name and an open descriptor, which keeps it until
     something else does.
 
-    Raises OSError, ENXIO or EBUSY when no device could be had in time.
+    Raises OSError: ENODEV where there are no loop devices, ENXIO or EBUSY when none could be had in time.
     """
     backing = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+        control = _device("/dev/loop-control", os.O_RDWR)
         try:
             for _ in range(_ATTEMPTS):
                 name = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
-                device = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+                device = _device(name, os.O_RDONLY)
                 # struct loop_config: fd, block size, struct loop_info64 with its flags at byte 52, 64
                 # reserved bytes.
                 config = bytearray(304)
@@ -45,3 +45,11 @@ def attach(path: str) -> tuple[str, int]:
             os.close(control)
     finally:
         os.close(backing)
+
+
+def _device(path: str, flags: int) -> int:
+    """A descriptor of a device node. That it is not there says nothing of the file: ENODEV, not ENOENT."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise OSError(errno.ENODEV, "there are no loop devices here", path) from None

@@ -101,12 +101,26 @@ def overlay(lower_fd: int, upper_fd: int, work_fd: int) -> int:
     ``userxattr`` is what a mount inside a user namespace needs (Documentation/filesystems/overlayfs.rst). The lower
     directory is an idmapped mount, so nothing in it is copied or chowned.
     """
+    try:
+        return _overlay(FSCONFIG_SET_FD, lower_fd, upper_fd, work_fd)
+    except OSError as error:
+        if error.filename != "lowerdir+":
+            raise
+    # Before Linux 6.13 it takes no descriptors, before 6.8 no ``lowerdir+``; names of descriptors lead to the same.
+    return _overlay(syscalls.FSCONFIG_SET_STRING, lower_fd, upper_fd, work_fd)
+
+
+def _overlay(how: int, lower_fd: int, upper_fd: int, work_fd: int) -> int:
     fs_fd = syscalls.fsopen("overlay")
     try:
         syscalls.fsconfig(fs_fd, syscalls.FSCONFIG_SET_STRING, "source", "containust")
-        syscalls.fsconfig(fs_fd, FSCONFIG_SET_FD, "lowerdir+", None, lower_fd)
-        syscalls.fsconfig(fs_fd, FSCONFIG_SET_FD, "upperdir", None, upper_fd)
-        syscalls.fsconfig(fs_fd, FSCONFIG_SET_FD, "workdir", None, work_fd)
+        if how == FSCONFIG_SET_FD:
+            syscalls.fsconfig(fs_fd, FSCONFIG_SET_FD, "lowerdir+", None, lower_fd)
+            syscalls.fsconfig(fs_fd, FSCONFIG_SET_FD, "upperdir", None, upper_fd)
+            syscalls.fsconfig(fs_fd, FSCONFIG_SET_FD, "workdir", None, work_fd)
+        else:
+            for key, fd in (("lowerdir", lower_fd), ("upperdir", upper_fd), ("workdir", work_fd)):
+                syscalls.fsconfig(fs_fd, how, key, f"/proc/self/fd/{fd}")
         syscalls.fsconfig(fs_fd, FSCONFIG_SET_FLAG, "userxattr")
         syscalls.fsconfig(fs_fd, FSCONFIG_CMD_CREATE, None)
         return syscalls.fsmount(fs_fd, 0)
