@@ -233,9 +233,11 @@ def move_mount(from_fd: int, to_dirfd: int, to_path: str) -> None:
     check(syscall(NR_move_mount, from_fd, b"", to_dirfd, os.fsencode(to_path), flags), "move_mount", to_path)
 
 
-def mount_setattr(fd: int, path: str, flags: int, set: int = 0, clear: int = 0, userns_fd: int = 0) -> None:
-    """mount_setattr(2); ``userns_fd`` goes with MOUNT_ATTR_IDMAP in ``set``."""
-    attributes = pack("<4Q", set, clear, 0, userns_fd)
+def mount_setattr(
+    fd: int, path: str, flags: int, set: int = 0, clear: int = 0, userns_fd: int = 0, propagation: int = 0
+) -> None:
+    """mount_setattr(2); ``userns_fd`` goes with MOUNT_ATTR_IDMAP in ``set``, ``propagation`` is MS_PRIVATE or such."""
+    attributes = pack("<4Q", set, clear, propagation, userns_fd)
     flags |= 0 if path else AT_EMPTY_PATH
     check(
         syscall(NR_mount_setattr, fd, os.fsencode(path), flags, attributes, len(attributes)),

@@ -116,7 +116,8 @@ def _clone_directory(path: str) -> int:
             f"cannot use the directory {path} as a root: {error.strerror}",
             "does it exist, and may you read it?",
         ) from error
-    syscalls.mount_setattr(fd, "", 0, set=syscalls.MOUNT_ATTR_RDONLY)
+    # Private: what a container mounts below its root would else be mounted on the host's shared mount, too.
+    syscalls.mount_setattr(fd, "", 0, set=syscalls.MOUNT_ATTR_RDONLY, propagation=syscalls.MS_PRIVATE)
     return fd
 
 

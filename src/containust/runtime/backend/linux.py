@@ -12,6 +12,7 @@ from containust.core.syscalls import (
     AT_RECURSIVE,
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOSUID,
+    MS_PRIVATE,
     OPEN_TREE_CLONE,
 )
 from containust.runtime import process
@@ -248,6 +249,7 @@ class LinuxBackend(RunningContainers):
                 os.makedirs(path, 0o755, exist_ok=True)
                 os.chown(path, base, base)
             launch.writable_fd = syscalls.open_tree(AT_FDCWD, directory, OPEN_TREE_CLONE)
+            syscalls.mount_setattr(launch.writable_fd, "", 0, propagation=MS_PRIVATE)
             return
         targets = [volume.target for volume in component.volumes] + [target for target, _ in launch.tmpfs]
         plain = job.root_ready and all(_present(launch.layer_fd, target) for target in targets)
@@ -267,7 +269,8 @@ class LinuxBackend(RunningContainers):
                 os.fchown(fd, base, base)
             os.close(fd)
             tree = syscalls.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE)
-            syscalls.mount_setattr(tree, "", 0, set=syscalls.MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+            attributes = syscalls.MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+            syscalls.mount_setattr(tree, "", 0, set=attributes, propagation=MS_PRIVATE)
             launch.binds.append(Bind(tree, f"etc/{name}", False, idmapped=False))
         for volume in job.component.volumes:
             launch.binds.append(self._volume(job.component, volume, launch))
@@ -291,7 +294,8 @@ class LinuxBackend(RunningContainers):
         attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
         if volume.readonly:
             attributes |= syscalls.MOUNT_ATTR_RDONLY
-        syscalls.mount_setattr(tree, "", AT_RECURSIVE, set=attributes)
+        # A copy of a shared mount, as systemd makes all of them, is its peer: what is mounted on one is on the other.
+        syscalls.mount_setattr(tree, "", AT_RECURSIVE, set=attributes, propagation=MS_PRIVATE)
         return Bind(tree, volume.target, os.path.isdir(source), idmapped=launch.id_base is not None)
 
     def _stdio(self, launch: Launch, job: Job, run: str, base: int) -> Capture | None:
