@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,7 @@ def member(group: cgroup.Cgroup, *command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, preexec_fn=join)  # noqa: PLW1509  (no thread runs here)
 
 
+@pytest.mark.guest
 def test_a_process_is_accounted_killed_and_its_group_removed(manager: cgroup.Manager) -> None:
     group = manager.create(f"{PROJECT}/a", Limits(memory=64 << 20, pids=9))
     process = member(group, "sleep", "100")
@@ -54,6 +56,7 @@ def test_a_process_is_accounted_killed_and_its_group_removed(manager: cgroup.Man
     assert found.remove(), "what is gone counts as removed"
 
 
+@pytest.mark.guest
 def test_a_second_process_joins_an_existing_group(manager: cgroup.Manager) -> None:
     manager.create(f"{PROJECT}/a", Limits()).close()
     group = manager.find(f"{PROJECT}/a")
@@ -65,6 +68,7 @@ def test_a_second_process_joins_an_existing_group(manager: cgroup.Manager) -> No
     process.wait()
 
 
+@pytest.mark.guest
 def test_the_limit_of_processes_holds(manager: cgroup.Manager) -> None:
     group = manager.create(f"{PROJECT}/a", Limits(pids=1))
     process = member(group, "busybox", "sh", "-c", "busybox true & wait $!")
@@ -72,6 +76,7 @@ def test_the_limit_of_processes_holds(manager: cgroup.Manager) -> None:
     assert process.wait(10) != 0
 
 
+@pytest.mark.guest
 def test_a_limit_that_the_kernel_refuses_is_an_error_and_leaves_nothing(manager: cgroup.Manager) -> None:
     with pytest.raises(ContainustError) as caught:
         manager.create(f"{PROJECT}/a", Limits(pids=-5))
@@ -79,6 +84,7 @@ def test_a_limit_that_the_kernel_refuses_is_an_error_and_leaves_nothing(manager:
     assert manager.find(f"{PROJECT}/a").stats().pids is None
 
 
+@pytest.mark.guest
 def test_prune_spares_what_is_in_use(manager: cgroup.Manager) -> None:
     manager.create(f"{PROJECT}/a", Limits()).close()
     manager.prune(PROJECT)
@@ -91,16 +97,37 @@ def test_prune_spares_what_is_in_use(manager: cgroup.Manager) -> None:
         (Limits(), []),
         (Limits(pids=7), [("pids.max", "7")]),
         (Limits(cpu_quota=50_000), [("cpu.max", "50000 100000")]),
-        (Limits(io_weight=500), [("io.weight", "default 500")]),
         (Limits(cpu_shares=1024), [("cpu.weight", "100")]),
     ],
 )
 def test_the_files_of_v2(limits: Limits, files: list[tuple[str, str]]) -> None:
-    assert v2.settings(limits) == files
+    assert v2.settings(limits, "") == files
+
+
+@pytest.mark.parametrize(
+    ("present", "files"),
+    [
+        (["io.weight"], [("io.weight", "default 5000")]),
+        (["io.bfq.weight"], [("io.bfq.weight", "default 1000")]),
+        (["io.weight", "io.bfq.weight"], [("io.weight", "default 5000"), ("io.bfq.weight", "default 1000")]),
+    ],
+)
+def test_a_weight_goes_to_every_scheduler_that_weighs(
+    tmp_path: Path, present: list[str], files: list[tuple[str, str]]
+) -> None:
+    for name in present:
+        (tmp_path / name).touch()
+    assert v2.settings(Limits(io_weight=5000), str(tmp_path)) == files
+
+
+def test_a_weight_that_nothing_heeds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContainustError) as caught:
+        v2.settings(Limits(io_weight=100), str(tmp_path))
+    assert caught.value.code == "R002"
 
 
 def test_memory_on_v2_is_a_limit_without_swap_for_the_whole_group() -> None:
-    files = dict(v2.settings(Limits(memory=1 << 20)))
+    files = dict(v2.settings(Limits(memory=1 << 20), ""))
     assert files["memory.max"] == str(1 << 20) and files["memory.oom.group"] == "1"
     assert files.get("memory.swap.max", "0") == "0"
 

@@ -37,9 +37,12 @@ class V2Manager:
                 os.mkdir(directory)
             except FileExistsError:
                 pass
-            for name, value in settings(limits):
+            for name, value in settings(limits, directory):
                 write_control(f"{directory}/{name}", value)
             self._filter_devices(directory)
+        except ContainustError:
+            self.prune(path)
+            raise
         except OSError as error:
             self.prune(path)
             raise ContainustError(
@@ -58,7 +61,8 @@ class V2Manager:
         return V2Cgroup(self.root, path)
 
     def control_files(self, path: str, limits: Limits) -> list[tuple[str, str]]:
-        return [(f"{self.root}/{path}/{name}", value) for name, value in settings(limits)]
+        directory = f"{self.root}/{path}"
+        return [(f"{directory}/{name}", value) for name, value in settings(limits, directory)]
 
     def prune(self, path: str) -> None:
         while path:
@@ -165,8 +169,8 @@ def _filter_devices(directory: str) -> None:
         os.close(group)
 
 
-def settings(limits: Limits) -> list[tuple[str, str]]:
-    """The control files of ``limits`` with their values, in the order in which they are written."""
+def settings(limits: Limits, directory: str) -> list[tuple[str, str]]:
+    """The control files of ``limits`` in ``directory`` with their values, in the order in which they are written."""
     files = []
     if limits.memory is not None:
         files.append(("memory.max", str(limits.memory)))
@@ -178,10 +182,23 @@ def settings(limits: Limits) -> list[tuple[str, str]]:
     if limits.cpu_quota is not None:
         files.append(("cpu.max", f"{limits.cpu_quota} {CPU_PERIOD}"))
     if limits.io_weight is not None:
-        files.append(("io.weight", f"default {limits.io_weight}"))
+        files += _io_weight(limits.io_weight, directory)
     if limits.pids is not None:
         files.append(("pids.max", str(limits.pids)))
     return files
+
+
+def _io_weight(weight: int, directory: str) -> list[tuple[str, str]]:
+    """Two schedulers weigh, each by a file of its own: blk-iocost, and BFQ, whose weights end at 1000."""
+    files = {"io.weight": weight, "io.bfq.weight": min(1000, weight)}
+    present = [(name, f"default {value}") for name, value in files.items() if os.path.exists(f"{directory}/{name}")]
+    if present:
+        return present
+    raise ContainustError(
+        "R002",
+        "this kernel has no proportional I/O weight (io.weight or io.bfq.weight)",
+        "remove `io_weight`, or boot a kernel with CONFIG_BLK_CGROUP_IOCOST or the BFQ scheduler",
+    )
 
 
 def pressure(path: str) -> float | None:
