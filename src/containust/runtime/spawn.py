@@ -75,8 +75,9 @@ def spawn(launch: Launch) -> Child:
         child.abort()
         raise ContainustError(
             "R001",
-            f"cannot map the ids of {launch.name}: {error.strerror}",
-            'set `userns = "host"` on the component where the kernel or a file system cannot map ids',
+            f"cannot map the ids of {launch.name}: {error.filename or 'its user namespace'}: {error.strerror}",
+            "this kernel may not know idmapped mounts of the file system that it is on; ext4, xfs and btrfs have them",
+            'or set `userns = "host"` on the component, and its root is the host\'s (`ctst explain R001`)',
         ) from None
     return child
 
@@ -89,10 +90,13 @@ def _map(child: Child, launch: Launch) -> None:
     idmap.write_maps(child.pid, launch.id_base)
     userns = idmap.open_userns(child.pid)
     try:
-        idmap.idmap(launch.layer_fd, userns)
-        for bind in launch.binds:
-            if bind.idmapped:
-                idmap.idmap(bind.fd, userns)
+        volumes = [(bind.fd, f"the volume at {bind.target}") for bind in launch.binds if bind.idmapped]
+        for fd, what in ((launch.layer_fd, "its image"), *volumes):
+            try:
+                idmap.idmap(fd, userns)
+            except OSError as error:
+                error.filename = what
+                raise
     finally:
         os.close(userns)
 
