@@ -127,11 +127,21 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
 
 
 def quiet() -> None:
-    """Detach from the terminal: a background supervisor reads and writes nothing of the caller's."""
+    """Detach from the terminal: a background supervisor reads and writes nothing of the caller's.
+
+    What else the caller had open goes too: a pipe whose end somebody waits for, a file whose lock (flock(2)) would
+    last as long as the stack. Those are the descriptors that an exec would pass on; none of our own are.
+    """
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                os.close(int(name))
+        except OSError:  # the one that the listing itself had
+            pass
 
 
 def send_result(writer: int, error: BaseException | None, value: Any = None) -> None:
