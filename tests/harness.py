@@ -27,7 +27,9 @@ FULL = bool(os.environ.get("CONTAINUST_FULL"))
 MARK = "CONTAINUST_TEST_RUN"  # in the environment of every `ctst` of a test; a container never has it
 SOURCE = str(Path(__file__).resolve().parent.parent / "src")
 BOX = "host:///bin/busybox"
-PYTHON = "host:///usr/bin/python3"
+PYTHON = os.environ.get("CONTAINUST_TEST_PYTHON", "host:///usr/bin/python3")
+IMAGES = os.environ.get("CONTAINUST_TEST_IMAGES")  # a store that each project begins with
+PATIENCE = float(os.environ.get("CONTAINUST_TEST_PATIENCE", "1"))  # longer waits for what an emulated processor does
 
 INSTALLED = os.path.join(os.path.dirname(sys.executable), "ctst")
 FROM_SOURCE = f"import sys; sys.path.insert(0, {SOURCE!r})\nfrom containust.cli.main import run\nrun()"
@@ -36,7 +38,7 @@ COMMAND = [INSTALLED] if os.access(INSTALLED, os.X_OK) else [sys.executable, "-I
 
 def eventually(condition: Callable[[], object], seconds: float = 15.0) -> Any:
     """Wait for what another process brings about; its truth."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while True:
         found = condition()
         if found:
@@ -104,8 +106,11 @@ class Ctst:
 
     def __init__(self, directory: Path, home: Path, token: str) -> None:
         self.directory, self.home, self.token = directory, home, token
-        directory.mkdir(exist_ok=True)
-        home.mkdir(exist_ok=True)
+        for base in (directory, home):
+            base.mkdir(exist_ok=True)
+            if IMAGES:
+                (base / ".containust").mkdir(mode=0o700)
+                subprocess.run(["cp", "-al", IMAGES, base / ".containust/images"], check=True)
         host = subprocess.Popen(
             ["unshare", "-n", "sh", "-c", "ip link set lo up; echo; exec sleep 600"], stdout=subprocess.PIPE
         )
@@ -142,7 +147,7 @@ class Ctst:
             options["stdin"] = subprocess.PIPE
         process = self.popen(*words, **options)
         try:
-            out, err = process.communicate(input, seconds)
+            out, err = process.communicate(input, seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
@@ -198,7 +203,7 @@ class Ctst:
 
     def clean(self) -> bool:
         """Whether nothing is left; the kernel's own end of things may take a moment."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 5 * PATIENCE
         while self.leftovers():
             if time.monotonic() > deadline:
                 return False
@@ -212,7 +217,7 @@ class Ctst:
         """Remove every container the test made, by our own command, and see that nothing is left."""
         try:
             for base in (self.directory, self.home):
-                if (base / ".containust").exists() and any((base / ".containust").iterdir()):
+                if (base / ".containust").exists() and {p.name for p in (base / ".containust").iterdir()} - {"images"}:
                     done = self("rm", "--force", cwd=base)
                     assert done.status == 0, done
             clean = self.clean()

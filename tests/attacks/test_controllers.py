@@ -75,6 +75,7 @@ def test_a_fork_bomb_is_bounded_and_ends_with_its_container(ctst: Ctst) -> None:
     ctst.assert_clean()
 
 
+@pytest.mark.guest
 def test_a_program_of_exec_ends_with_its_container(ctst: Ctst) -> None:
     ctst.ok("run", "-d", "--name", "one", "--image", BOX, "--", "sleep", "600")
     inside = ctst.popen("exec", "one", "--", "sh", "-c", "echo up; sleep 600")

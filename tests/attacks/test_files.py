@@ -67,6 +67,7 @@ def test_targets_of_the_runtime_that_an_image_has_spoilt(ctst: Ctst, image: Path
         assert {"null", "zero", "pts"} <= set(done.out.split()), done
 
 
+@pytest.mark.guest
 def test_devices_of_the_image_are_not_those_that_hide_and_are_opened(ctst: Ctst, image: Path) -> None:
     """CVE-2025-31133: an image whose /dev/null is a link would have that mounted over what has to be hidden."""
     (image / "dev").mkdir()
@@ -126,6 +127,7 @@ def test_a_mount_target_that_is_swapped_during_the_start(ctst: Ctst, swapping: P
     assert outcomes <= {0, 1, 2}, outcomes
 
 
+@pytest.mark.guest
 def test_a_read_only_volume_is_read_only_below_its_mounts_too(ctst: Ctst, image: Path) -> None:
     data = ctst.directory / "data"
     (data / "below").mkdir(parents=True)

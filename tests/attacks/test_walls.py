@@ -114,6 +114,7 @@ SETS = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]
         ("1000:1000", dict.fromkeys(SETS, 0x2040)),  # declared for another user: it keeps them over exec
     ],
 )
+@pytest.mark.guest
 def test_declared_capabilities_are_the_sets_of_program_probe_and_exec(
     ctst: Ctst, user: str, expected: dict[str, int]
 ) -> None:

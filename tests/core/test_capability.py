@@ -57,6 +57,7 @@ MASKS = [0, capability.DEFAULT_MASK, 1 << 21, capability.parse(["ALL"])]
 
 
 @pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.guest
 def test_root_has_exactly_the_declared_list(mask: int) -> None:
     sets, no_new_privs = sets_after_exec(mask, 0)
     assert sets == {"CapInh": 0, "CapPrm": mask, "CapEff": mask, "CapBnd": mask, "CapAmb": 0}
@@ -64,12 +65,14 @@ def test_root_has_exactly_the_declared_list(mask: int) -> None:
 
 
 @pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.guest
 def test_another_user_has_the_list_as_its_bound_only(mask: int) -> None:
     sets, no_new_privs = sets_after_exec(mask, 1000)
     assert sets == {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": mask, "CapAmb": 0}
     assert no_new_privs == "1"
 
 
+@pytest.mark.guest
 def test_another_user_keeps_what_is_ambient() -> None:
     mask = capability.DEFAULT_MASK
     ambient = capability.parse(["NET_BIND_SERVICE"])

@@ -44,10 +44,12 @@ def walled(action: Callable[[], object], scoped: int = 0) -> str:
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK])
+@pytest.mark.guest
 def test_no_device_nodes(tmp_path: Path, kind: int) -> None:
     assert walled(lambda: os.mknod(tmp_path / "d", kind | 0o600, os.makedev(1, 3))) == "EACCES"
 
 
+@pytest.mark.guest
 def test_fifos_files_and_renames_between_directories_work(tmp_path: Path) -> None:
     def work() -> None:
         os.mkfifo(tmp_path / "fifo")
@@ -60,6 +62,7 @@ def test_fifos_files_and_renames_between_directories_work(tmp_path: Path) -> Non
     assert walled(work) == "ok"
 
 
+@pytest.mark.guest
 def test_no_mount_changes(tmp_path: Path) -> None:
     assert walled(lambda: syscalls.mount("tmpfs", str(tmp_path), "tmpfs", 0)) == "EPERM"
     assert walled(lambda: syscalls.umount2("/proc", syscalls.MNT_DETACH)) == "EPERM"

@@ -98,6 +98,7 @@ if syscalls.MACHINE == "x86_64":
     DENIED += [("iopl", "EPERM"), ("ioperm", "EPERM"), ("modify_ldt", "EPERM"), ("uselib", "EPERM")]
 
 
+@pytest.mark.guest
 def test_dangerous_calls_are_denied(blob: bytes) -> None:
     def tries() -> str:
         return json.dumps({name: call(name, -1, -1, -1, -1, -1, -1) for name, _ in DENIED})
@@ -108,6 +109,7 @@ def test_dangerous_calls_are_denied(blob: bytes) -> None:
 
 
 @pytest.mark.parametrize("flag", [0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000])
+@pytest.mark.guest
 def test_no_new_namespace_by_clone_or_unshare(blob: bytes, flag: int) -> None:
     def tries() -> str:
         return f"{call('clone', flag | signal.SIGCHLD, 0, 0, 0, 0)} {call('unshare', flag)}"
@@ -141,6 +143,7 @@ def test_personality_values(blob: bytes) -> None:
 
 
 @pytest.mark.parametrize("request_", [0x5412, 0x541C, 0x5423, 1 << 32 | 0x5412, 0xFFFF << 48 | 0x541C])
+@pytest.mark.guest
 def test_typing_on_the_terminal_is_denied(blob: bytes, request_: int) -> None:
     controller, terminal = pty.openpty()
     try:
@@ -182,6 +185,7 @@ def test_declared_capabilities_widen_the_filter(tmp_path: Path) -> None:
     assert text.split()[2] == "EPERM"
 
 
+@pytest.mark.guest
 def test_the_filter_is_loaded_and_inherited_through_exec(blob: bytes) -> None:
     program = "import os;print([l for l in open('/proc/self/status') if l.startswith(('Secc', 'NoNew'))]);"
     program += "\ntry: os.open_by_handle_at\nexcept AttributeError: pass\nimport ctypes;"
@@ -229,6 +233,7 @@ INT80_GETPID = bytes.fromhex("b814000000cd80c3")  # mov eax, 20; int 0x80; ret
 
 
 @ON_X86
+@pytest.mark.guest
 def test_32_bit_calls_end_the_process(blob: bytes) -> None:
     getpid = machine_code(INT80_GETPID)
     # Calls with arguments too: mount is 21 there, and keyctl 288.
@@ -250,6 +255,7 @@ def test_32_bit_images_get_a_filtered_32_bit_table(tmp_path: Path) -> None:
 
 
 @ON_X86
+@pytest.mark.guest
 def test_x32_calls_are_as_on_a_kernel_without_x32(blob: bytes) -> None:
     def tries() -> str:
         return errno.errorcode[syscalls.last_error()] if syscalls.syscall(0x40000027) < 0 else "ok"

@@ -79,6 +79,7 @@ def facts(ctst: Ctst) -> dict[str, object]:
     return found
 
 
+@pytest.mark.guest
 def test_every_namespace_is_its_own(ctst: Ctst) -> None:
     ctst.ok("run", "-d", "--name", "a", "--image", BOX, "--", "sleep", "1000")
     ctst.ok("run", "-d", "--name", "b", "--image", BOX, "--", "sleep", "1000")
@@ -102,6 +103,7 @@ def test_every_namespace_is_its_own(ctst: Ctst) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--writable",), ("-v", "./data:/data")])
+@pytest.mark.guest
 def test_no_mount_of_the_host_is_seen(ctst: Ctst, options: tuple[str, ...]) -> None:
     (ctst.directory / "data").mkdir()
     done = ctst.shell("cat /proc/self/mountinfo; ls /", *options)
@@ -114,6 +116,7 @@ def test_no_mount_of_the_host_is_seen(ctst: Ctst, options: tuple[str, ...]) -> N
     assert len(set(targets)) == len(targets), "a mount hides another"
 
 
+@pytest.mark.guest
 def test_privileges_are_reduced(facts: dict[str, object]) -> None:
     caps = facts["caps"]
     assert isinstance(caps, dict)
@@ -171,6 +174,7 @@ def test_names_are_its_own(facts: dict[str, object]) -> None:
     assert facts["hostname"] != os.uname().nodename
 
 
+@pytest.mark.guest
 def test_a_program_run_by_exec_is_as_confined(ctst: Ctst) -> None:
     ctst.ok(
         "run", "-d", "--name", "a", "--image", PYTHON, "--", "/usr/bin/python3", "-c", "import time; time.sleep(999)"

@@ -163,6 +163,7 @@ def test_environment_is_the_containers_alone(ctst: Ctst) -> None:
     assert set(dict(line.split("=", 1) for line in done.out.splitlines())) <= {"PATH", "HOME", "HOSTNAME", "USER"}
 
 
+@pytest.mark.guest
 def test_volumes_are_mounted_with_their_owners(ctst: Ctst) -> None:
     data = ctst.directory / "data"
     data.mkdir()
@@ -188,6 +189,7 @@ def test_workdir_and_user(ctst: Ctst) -> None:
     assert done.status == 1 and "error[" in done.err, done
 
 
+@pytest.mark.guest
 def test_the_root_is_read_only_unless_writable(ctst: Ctst) -> None:
     done = ctst.shell("echo x > /file")
     assert done.status != 0 and "Read-only" in done.err
@@ -238,6 +240,7 @@ def test_several_at_once_do_not_disturb_each_other(ctst: Ctst) -> None:
     assert ctst.rows() == {}
 
 
+@pytest.mark.guest
 def test_several_in_the_background_are_stopped_together(ctst: Ctst) -> None:
     for name in ("a", "b", "c"):
         assert ctst.ok("run", "-d", "--name", name, "--image", BOX, "--", "sleep", "1000") == f"{name}\n"
@@ -276,6 +279,7 @@ def test_a_reader_that_goes_away_is_no_failure_of_the_container(ctst: Ctst) -> N
     assert ctst.ok("logs", "a").count("\n") == 3000
 
 
+@pytest.mark.guest
 def test_a_published_port_answers_on_the_host(ctst: Ctst, tmp_path: Path) -> None:
     (ctst.directory / "index.html").write_text("hello from inside")
     ctst.ok(
