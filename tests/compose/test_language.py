@@ -229,6 +229,8 @@ BAD = [
     'cpu = "fast"',
     "cpus = 2",
     "io_weight = 0",
+    'io_max = "1KiB"',
+    'io_max = "20"',
     "pids = 0",
     "env = { A = [1] }",
     'env = { "" = "x" }',

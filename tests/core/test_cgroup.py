@@ -11,7 +11,7 @@ import pytest
 
 from containust.common.errors import ContainustError
 from containust.core import cgroup
-from containust.core.cgroup import Limits, v2
+from containust.core.cgroup import Limits, disks, v2
 
 PROJECT = f"{cgroup.PARENT}/test-{os.getpid()}"
 
@@ -118,6 +118,20 @@ def test_a_weight_goes_to_every_scheduler_that_weighs(
     for name in present:
         (tmp_path / name).touch()
     assert v2.settings(Limits(io_weight=5000), str(tmp_path)) == files
+
+
+def test_a_bound_of_disk_access_is_a_line_a_disk() -> None:
+    limits = Limits(io_max=1 << 20, disks=["8:0", "254:0"])
+    assert v2.settings(limits, "") == [
+        ("io.max", "8:0 rbps=1048576 wbps=1048576"),
+        ("io.max", "254:0 rbps=1048576 wbps=1048576"),
+    ]
+
+
+def test_a_path_on_no_disk_cannot_be_bounded() -> None:
+    with pytest.raises(ContainustError) as caught:
+        disks.under(["/proc"])
+    assert caught.value.code == "R002" and "/proc" in caught.value.message
 
 
 def test_a_weight_that_nothing_heeds_is_refused(tmp_path: Path) -> None:

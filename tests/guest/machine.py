@@ -37,7 +37,7 @@ COMPONENT a { image = "file:///mnt/tests/python" }
 COMPONENT b { image = "host:///bin/busybox" }
 """
 SIZE = 2 << 30
-SECONDS = 420  # after which a guest is given up; it takes a quarter of it
+SECONDS = 600  # after which a guest is given up; it takes a quarter of it on an idle machine
 SLOW = 8 << 20  # bytes a second of the slow disk
 KERNEL_ARGUMENTS = "console=ttyS0 loglevel=4 panic=-1 cryptomgr.notests mitigations=off nokaslr 8250.nr_uarts=1"
 
@@ -151,7 +151,7 @@ def tests(files: list[str]) -> str:
     """The command that runs the marked tests of ``files``."""
     plugins = ["-p", "pytest_timeout", "-p", "no:cacheprovider"]
     options = [
-        *("-m", "guest or unified", "-v", "--tb=short", "--timeout=100"),
+        *("-m", "guest or unified", "-v", "--tb=short", "--timeout=200"),
         *("--basetemp=/mnt/tests/run", "--junitxml=/mnt/share/junit.xml"),
     ]
     environment = [

@@ -195,6 +195,38 @@ time.sleep(1000)
 
 
 @pytest.mark.guest
+def test_a_bound_of_disk_access_holds_for_the_bytes_written(ctst: Ctst) -> None:
+    script = """
+import mmap, os, time
+page = mmap.mmap(-1, 1 << 16)
+f = os.open('/data/f', os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
+start = time.monotonic()
+done = 0
+while time.monotonic() < start + 3: done += os.pwrite(f, page, 0)
+print(done, time.monotonic() - start, flush=True)
+time.sleep(1000)
+"""
+    ctst.write(f"""
+        COMPONENT a {{
+            image = "{PYTHON}"
+            command = ["/usr/bin/python3", "-c", {json.dumps(script)}]
+            volume = "data:/data"
+            network = "none"
+            io_max = "512KiB"
+        }}
+    """)
+    ctst.ok("run", "-d")
+    names = ["io.max"] if VERSION == 2 else [f"blkio.throttle.{way}_bps_device" for way in ("read", "write")]
+    for name in names:
+        assert str(512 << 10) in (group(ctst, "a", "blkio") / name).read_text()
+    said = eventually(lambda: ctst.ok("logs", "a")).split()
+    # What the kernel lets through at once is about a tenth of a second's worth.
+    assert 0 < int(said[0]) <= (512 << 10) * (float(said[1]) + 1), said
+    assert ctst.ok("plan").count("drift") == 0
+    ctst.ok("rm", "--force")
+
+
+@pytest.mark.guest
 def test_pressure_is_reported_where_the_kernel_accounts_it(ctst: Ctst) -> None:
     ctst.ok("run", "-d", "--name", "a", "--network", "none", "--image", BOX, "--", "sleep", "1000")
     row = ctst.rows()["a"]

@@ -11,7 +11,7 @@ syntax match ctstNumber "\<\d\+\>"
 syntax match ctstArrow "->"
 syntax match ctstProtocol "/\(tcp\|udp\)\>"
 syntax match ctstKey "\<[A-Za-z][A-Za-z0-9_-]*\ze\s*="
-syntax match ctstProperty "\<\(required_params\|capabilities\|stop_timeout\|healthcheck\|stop_signal\|distroless\|entrypoint\|io_weight\|env_file\|hostname\|readonly\|template\|command\|include\|network\|restart\|seccomp\|volumes\|workdir\|labels\|memory\|userns\|volume\|image\|ports\|tmpfs\|cpus\|init\|lazy\|live\|pids\|port\|user\|cpu\|env\)\ze\s*="
+syntax match ctstProperty "\<\(required_params\|capabilities\|stop_timeout\|healthcheck\|stop_signal\|distroless\|entrypoint\|io_weight\|io_max\|env_file\|hostname\|readonly\|template\|command\|include\|network\|restart\|seccomp\|volumes\|workdir\|labels\|memory\|userns\|volume\|image\|ports\|tmpfs\|cpus\|init\|lazy\|live\|pids\|port\|user\|cpu\|env\)\ze\s*="
 syntax match ctstWrongComment "#.*$"
 syntax match ctstComment "//.*$" contains=@Spell
 syntax region ctstString start=+"+ skip=+\\.+ end=+"+ oneline contains=ctstEscape,ctstInterpolation,@Spell

@@ -165,6 +165,7 @@ COMPONENT_DEFAULTS: dict[str, Any] = {
     "cpu_shares": None,  # 1024 is one share of normal
     "cpus": None,  # hard limit in CPUs, a float
     "io_weight": None,  # 1-10000
+    "io_max": None,  # bytes a second
     "pids": DEFAULT_PIDS,
     "env": {},  # str -> Text, in file order
     "volumes": [],
@@ -206,6 +207,7 @@ class Component(Record):
         cpu_shares: int | None
         cpus: float | None
         io_weight: int | None
+        io_max: int | None
         pids: int
         env: dict[str, Text]
         volumes: list[Volume]

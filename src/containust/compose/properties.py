@@ -149,6 +149,14 @@ ROWS = (
     ),
     Property("cpus", TEXT, v.later("quantities", "cpus"), 'a string such as "1.5"', "none", "hard limit in CPUs"),
     Property("io_weight", INT, v.number(1, 10000), "a number, 1 to 10000", "none", "relative weight of disk access"),
+    Property(
+        "io_max",
+        TEXT,
+        v.later("quantities", "rate"),
+        'a size such as "20MiB"',
+        "none",
+        "most bytes a second that are read from a disk, and that are written",
+    ),
     Property("pids", INT, v.number(1, 4194304), "a number, 1 to 4194304", "4096", "most processes and threads"),
     Property(
         "network",

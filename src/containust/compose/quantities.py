@@ -25,6 +25,7 @@ SIZE_UNITS = {
     "GB": 10**9,
 }
 TIME_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+LEAST_RATE = 64 << 10
 LEAST_MEMORY = 6 * 2**20
 
 
@@ -80,6 +81,18 @@ def memory(reader: Reader, source: Source, value: Value) -> Any:
     if size > 2**62:
         return reader.wrong(source, value, f"{text} is more than any machine has")
     return size
+
+
+def rate(reader: Reader, source: Source, value: Value) -> Any:
+    text = reader.text(source, value)
+    if text is INVALID:
+        return text
+    size = parse_size(text)
+    if size is None:
+        return not_a_size(reader, source, value, text)
+    if size < LEAST_RATE:
+        return reader.wrong(source, value, f"{text} a second is too little to read a program by", ['at least "64KiB"'])
+    return min(size, 2**62)
 
 
 def not_a_size(reader: Reader, source: Source, value: Value, text: str) -> Any:

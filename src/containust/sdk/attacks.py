@@ -134,7 +134,7 @@ def _report(path: str) -> list[dict[str, str]]:
 
     from containust.common.errors import ContainustError
 
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 120  # some seconds, but not on a machine that is emulated or busy
     while not os.path.exists(path):
         if time.monotonic() > limit:
             raise ContainustError("R004", f"the attacks in {path} came to no end", "run `ctst doctor --attack` again")

@@ -67,11 +67,12 @@ if TYPE_CHECKING:
 class Limits:
     """Limits of a container in kernel terms; None means none.
 
-    ``memory`` bytes, ``cpu_shares`` in v1 shares, ``cpu_quota`` microseconds a ``CPU_PERIOD``, ``io_weight`` 1-10000.
+    ``memory`` bytes, ``cpu_shares`` in v1 shares, ``cpu_quota`` microseconds a ``CPU_PERIOD``, ``io_weight`` 1-10000,
+    ``io_max`` bytes a second that are read and as many that are written, on each of ``disks`` (``major:minor``).
     ``devices`` bounds what devices may be opened and made; only containers that can make nodes need it.
     """
 
-    __slots__ = ("cpu_quota", "cpu_shares", "devices", "io_weight", "memory", "pids")
+    __slots__ = ("cpu_quota", "cpu_shares", "devices", "disks", "io_max", "io_weight", "memory", "pids")
 
     def __init__(
         self,
@@ -81,6 +82,8 @@ class Limits:
         io_weight: int | None = None,
         pids: int | None = None,
         devices: bool = False,
+        io_max: int | None = None,
+        disks: list[str] | None = None,
     ) -> None:
         self.memory = memory
         self.cpu_shares = cpu_shares
@@ -88,6 +91,8 @@ class Limits:
         self.io_weight = io_weight
         self.pids = pids
         self.devices = devices
+        self.io_max = io_max
+        self.disks = disks or []
 
 
 class Stats:

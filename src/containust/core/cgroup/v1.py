@@ -92,6 +92,10 @@ class V1Manager:
             files.append(("cpu.cfs_quota_us", str(limits.cpu_quota)))
         if limits.io_weight is not None:
             settings.setdefault("blkio", []).append(self._io_weight(limits.io_weight))
+        if limits.io_max is not None:
+            from containust.core.cgroup.disks import bounds_v1
+
+            settings.setdefault("blkio", []).extend(bounds_v1(limits))
         if limits.devices:
             files = settings.setdefault("devices", [])
             files += [("devices.deny", "a"), *(("devices.allow", device) for device in DEVICES)]

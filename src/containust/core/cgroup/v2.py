@@ -183,6 +183,10 @@ def settings(limits: Limits, directory: str) -> list[tuple[str, str]]:
         files.append(("cpu.max", f"{limits.cpu_quota} {CPU_PERIOD}"))
     if limits.io_weight is not None:
         files += _io_weight(limits.io_weight, directory)
+    if limits.io_max is not None:
+        from containust.core.cgroup.disks import bounds_v2
+
+        files += bounds_v2(limits)
     if limits.pids is not None:
         files.append(("pids.max", str(limits.pids)))
     return files

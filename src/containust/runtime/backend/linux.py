@@ -124,7 +124,7 @@ class LinuxBackend(RunningContainers):
         except OSError as error:
             raise ContainustError("R003", f"{component.name}: cannot make {run}: {error.strerror}") from None
         try:
-            launch.cgroup = self.groups.create(self.group_path(container), limits(component))
+            launch.cgroup = self.groups.create(self.group_path(container), self._limits(component))
         except BaseException:
             os.rmdir(run)
             raise
@@ -340,16 +340,25 @@ class LinuxBackend(RunningContainers):
             take_over(handle.capture, container, self.project)
         return handle
 
+    def _limits(self, component: Component) -> Limits:
+        found = limits(component)
+        if found.io_max is not None:
+            from containust.core.cgroup.disks import under
+
+            volumes = (volume.source for volume in component.volumes if volume.kind != "managed")
+            found.disks = under((self.project.directory, *volumes))
+        return found
+
     def drift(self, container: Container, component: Component) -> list[tuple[str, str, str]]:
         from containust.core.cgroup.drift import changed
 
-        return changed(self.groups, self.group_path(container), limits(component))
+        return changed(self.groups, self.group_path(container), self._limits(component))
 
     def restore_limits(self, container: Container, component: Component) -> None:
         from containust.core.cgroup.drift import restore
 
         try:
-            restore(self.groups, self.group_path(container), limits(component))
+            restore(self.groups, self.group_path(container), self._limits(component))
         except OSError as error:
             raise ContainustError(
                 "R002",
@@ -431,6 +440,7 @@ def limits(component: Component) -> Limits:
         cpu_shares=component.cpu_shares,
         cpu_quota=None if component.cpus is None else max(1000, int(component.cpus * CPU_PERIOD)),
         io_weight=component.io_weight,
+        io_max=component.io_max,
         pids=component.pids,
         devices=component.userns == "host" and _makes_nodes(component),
     )
