@@ -85,11 +85,13 @@ def obtain() -> Kernel:
 
 def _package() -> str:
     """The real package behind the name that is always there."""
-    done = subprocess.run(["apt-cache", "depends", PACKAGE], capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
-        kind, _, name = line.strip().partition(": ")
-        if kind == "Depends" and name.startswith("linux-image-"):
-            return name
+    for command in (["true"], ["apt-get", "update"]):  # a fresh machine has no list of packages
+        subprocess.run(command, capture_output=True, check=False)
+        done = subprocess.run(["apt-cache", "depends", PACKAGE], capture_output=True, text=True, check=False)
+        for line in done.stdout.splitlines():
+            kind, _, name = line.strip().partition(": ")
+            if kind == "Depends" and name.startswith("linux-image-"):
+                return name
     raise Missing(f"apt knows no {PACKAGE}")
 
 
