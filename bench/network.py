@@ -1,133 +1,256 @@
-"""Throughput and latency between containers and of a published port, beside a plain veth pair, in one run.
+"""Throughput and latency between containers and of published ports, beside plain veth pairs, docker and podman.
 
-``sudo python bench/network.py [rounds]`` prints medians and their ratios to the plain pair. The rounds alternate
-between the three, all inside a network namespace of the benchmark's own. The server and the client are two processes
-that move 256 KB at a time for a second, then 2000 one-byte round trips.
+    python bench/network.py [--rounds N] [--seconds S] [--ctst PATH] [--only NAME,NAME] [--json FILE]
+
+All in one run and one network namespace, interleaved. The sender is bench/stream.c, the same static binary everywhere;
+one line compares it with iperf3. Three kinds of paths, each beside a plain one of the same shape:
+
+between   two containers on a network; plain: two namespaces on a bridge
+host      the host to a published port; plain: the host to a namespace by a veth pair
+outside   a test host to a published port; plain: the test host to a namespace, forwarded by the host
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import argparse
+import contextlib
+import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from containust.common.types import Expose
-from containust.core import syscalls as sc
-from containust.runtime.network import inside
-from containust.runtime.network.stack import StackNetworks
+from peers import engines
+from peers.place import Place, run
 
-PROJECT = "bec4beec00"
 PORT = 5000
-SECONDS = 1.0
-TURNS = 2000
+HOST, OUTSIDE = "192.0.2.1", "192.0.2.9"
+Client = Callable[..., list[str]]  # the words of a command -> those that run it where the client is
+Way = tuple[str, str, str, Client, str, int]  # shape, whose, note, client, address, port
+SHAPES = ("between", "host", "outside")
 
 
-def namespace() -> tuple[int, object]:
-    """A process in a network namespace of its own that calls what it is sent."""
-    ours, theirs = multiprocessing.Pipe()
-    pid = os.fork()
-    if pid:
-        ours.recv()
-        return pid, ours
-    try:
-        sc.unshare(sc.CLONE_NEWNET)
-        theirs.send(None)
-        while True:
-            function, arguments = theirs.recv()
-            theirs.send(function(*arguments))
-    finally:
-        os._exit(0)
+class Namespace:
+    """A network namespace, held by a sleeping process."""
 
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(["unshare", "-n", "sleep", "100000"])
+        while os.readlink(f"/proc/{self.process.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+            time.sleep(0.005)
+        self("ip", "link", "set", "lo", "up")
 
-def call(process: tuple[int, object], function: object, *arguments: object) -> object:
-    """Call a function in a namespace."""
-    pipe = process[1]
-    pipe.send((function, arguments))  # type: ignore[attr-defined]
-    return pipe.recv()  # type: ignore[attr-defined]
+    def command(self, *words: str) -> list[str]:
+        """``words`` as a command that runs in here."""
+        return ["nsenter", "-t", str(self.process.pid), "-n", *words]
 
+    def __call__(self, *words: str) -> str:
+        return str(run(*self.command(*words)))
 
-def serve() -> None:
-    """Start the server: the first byte of a connection says whether it swallows or echoes."""
-    if os.fork():
-        return
-    server = socket.create_server(("0.0.0.0", PORT))
-    while True:
-        connection, _ = server.accept()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if connection.recv(1) == b"e":
-            while data := connection.recv(1):
-                connection.sendall(data)
+    def veth(self, here: str, address: str, mine: str = "", master: str = "") -> None:
+        """A pair from the benchmark's namespace, ``here``, to ``eth0`` with ``address``; ``mine`` is the near end's."""
+        pid = str(self.process.pid)
+        run("ip", "link", "add", here, "type", "veth", "peer", "name", "eth0", "netns", pid)
+        if master:
+            run("ip", "link", "set", here, "master", master)
         else:
-            while connection.recv(1 << 18):
-                pass
+            run("ip", "addr", "add", mine, "dev", here)
+        run("ip", "link", "set", here, "up")
+        self("ip", "addr", "add", address, "dev", "eth0")
+        self("ip", "link", "set", "eth0", "up")
 
 
-def measure(address: str, port: int) -> tuple[float, float]:
-    """``(bytes a second, seconds a round trip)``."""
-    with socket.create_connection((address, port)) as client:
-        client.sendall(b"s")
-        block = bytes(1 << 18)
-        sent, start = 0, time.perf_counter()
-        while (now := time.perf_counter()) - start < SECONDS:
-            sent += client.send(block)
-        rate = sent / (now - start)
-    with socket.create_connection((address, port)) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.sendall(b"e")
-        start = time.perf_counter()
-        for _ in range(TURNS):
-            client.sendall(b"x")
-            client.recv(1)
-        return rate, (time.perf_counter() - start) / TURNS
+def plain(stream: str) -> tuple[list[Way], Namespace]:
+    """The plain paths, and the test host."""
+    outside, server, one, two = (Namespace() for _ in range(4))
+    outside.veth("out0", f"{OUTSIDE}/24", f"{HOST}/24")
+    outside("ip", "route", "add", "default", "via", HOST)
+    server.veth("plain0", "198.51.100.2/24", "198.51.100.1/24")
+    server("ip", "route", "add", "default", "via", "198.51.100.1")
+    run("ip", "link", "add", "plainbr", "type", "bridge", "mcast_snooping", "0")
+    run("ip", "link", "set", "plainbr", "up")
+    one.veth("plain1", "203.0.113.2/24", master="plainbr")
+    two.veth("plain2", "203.0.113.3/24", master="plainbr")
+    run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    for place in (server, two):
+        subprocess.Popen(place.command(stream, "serve", str(PORT)))
+    return [
+        ("between", "plain", "two namespaces on a bridge", one.command, "203.0.113.3", PORT),
+        ("host", "plain", "a veth pair", on_host, "198.51.100.2", PORT),
+        ("outside", "plain", "two veth pairs and forwarding", outside.command, "198.51.100.2", PORT),
+    ], outside
 
 
-def main(rounds: int) -> None:
-    """Set up the three, measure them in turn, print the table."""
-    sc.unshare(sc.CLONE_NEWNET)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    plain, client, server = namespace(), namespace(), namespace()
-    networks = StackNetworks(PROJECT)
-    networks.ensure(["bridge"])
-    attachments = {name: networks.allocate(name, ["bridge"]) for name in ("client", "server")}
-    networks.publish([Expose("server", 8080, PORT)], attachments)
-    networks.attach([(client[0], attachments["client"]), (server[0], attachments["server"])])
-    call(client, inside.configure, inside.prepare(attachments["client"]))
-    call(server, inside.configure, inside.prepare(attachments["server"]))
-    # The plain pair leads from the namespace that plays the host into another one, as a published port does.
-    script = f"""ip link add plain0 mtu 1500 type veth peer name eth0 mtu 1500 netns {plain[0]}
-        ip addr add 192.0.2.1/24 dev plain0; ip link set plain0 up"""
-    subprocess.run(script, shell=True, check=True)
-    call(plain, os.system, "ip addr add 192.0.2.2/24 dev eth0; ip link set eth0 up")
-    call(plain, serve)
-    call(server, serve)
-    time.sleep(0.2)
-    results: dict[str, list[tuple[float, float]]] = {}
+def on_host(*words: str) -> list[str]:
+    """A client in the benchmark's own namespace."""
+    return list(words)
+
+
+STACK = """
+COMPONENT server {{
+    image   = "tar://{tar}"
+    command = ["/bin/stream", "serve", "{port}"]
+}}
+COMPONENT client {{
+    image   = "tar://{tar}"
+    command = ["/bin/sleep", "100000"]
+}}
+EXPOSE "0.0.0.0":8080:{port} -> server
+"""
+
+
+@contextlib.contextmanager
+def ctst(place: Place, program: str | None, outside: Namespace) -> Iterator[list[Way]]:
+    command, environment, skipped = engines.ctst(place, program)
+    if skipped:
+        raise OSError(skipped)
+    file = Path(place.scratch, "ctst", "containust.ctst")
+    file.write_text(STACK.format(tar=place.tar, port=PORT))
+    run(*command, "run", "-d", environment=environment)
     try:
-        for _ in range(rounds):
-            results.setdefault("plain veth", []).append(measure("192.0.2.2", PORT))
-            results.setdefault("container to container", []).append(
-                call(client, measure, attachments["server"][0].address, PORT)  # type: ignore[arg-type]
-            )
-            results.setdefault("published port", []).append(measure("127.0.0.1", 8080))
+        rows = json.loads(run(*command, "ps", "--json", environment=environment))["containers"]
+        at = {row["name"]: row["networks"]["bridge"] for row in rows}
+
+        def inside(*words: str) -> list[str]:
+            return [*command, "exec", "client", "--", "/bin/stream", *words[1:]]
+
+        yield [
+            ("between", "ctst", "", inside, at["server"], PORT),
+            ("host", "ctst", "by 127.0.0.1", on_host, "127.0.0.1", 8080),
+            ("outside", "ctst", "", outside.command, HOST, 8080),
+        ]
     finally:
-        for pid, _ in (plain, client, server):
-            children = f"/proc/{pid}/task/{pid}/children"
-            for child in open(children).read().split():
-                os.kill(int(child), signal.SIGKILL)
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        networks.teardown()
-    base = [statistics.median(r[i] for r in results["plain veth"]) for i in (0, 1)]
-    print(f"{'path':24} {'GB/s':>7} {'ratio':>6} {'us/turn':>8} {'ratio':>6}")
-    for name, values in results.items():
-        rate, turn = (statistics.median(v[i] for v in values) for i in (0, 1))
-        print(f"{name:24} {rate / 1e9:7.2f} {rate / base[0]:6.2f} {turn * 1e6:8.1f} {turn / base[1]:6.2f}")
+        run(*command, "rm", "--force", environment=environment)
+
+
+@contextlib.contextmanager
+def engine(place: Place, name: str, image: str, port: int, outside: Namespace) -> Iterator[list[Way]]:
+    """docker or podman, whose address is HOST: what goes to 127.0.0.1 docker copies in a process."""
+
+    def call(*words: str) -> str:
+        return str(run(name, *words, environment=ENVIRONMENTS[name])).strip()
+
+    def inside(*words: str) -> list[str]:
+        return [name, "exec", client, "/bin/stream", *words[1:]]
+
+    server = call("run", "-d", "-p", f"{port}:{PORT}", image, "/bin/stream", "serve", str(PORT))
+    client = call("run", "-d", image, "/bin/sleep", "100000")
+    inspected = json.loads(call("inspect", server))[0]["NetworkSettings"]
+    networks = inspected.get("Networks") or {}
+    address = inspected.get("IPAddress") or next(iter(networks.values()))["IPAddress"]
+    try:
+        yield [
+            ("between", name, "", inside, address, PORT),
+            ("host", name, f"by {HOST}", on_host, HOST, port),
+            ("outside", name, "", outside.command, HOST, port),
+        ]
+    finally:
+        for container in (server, client):
+            call("rm", "-f", container)
+
+
+ENVIRONMENTS: dict[str, dict[str, str]] = {}
+
+
+def measure(path: Way, stream: str, seconds: float, turns: int) -> tuple[float, float]:
+    """``(bytes a second, microseconds a round trip)``."""
+    _, who, _, client, address, port = path
+    environment = ENVIRONMENTS.get(who)
+    rate = run(*client(stream, "send", address, str(port), str(seconds)), environment=environment)
+    turn = run(*client(stream, "turn", address, str(port), str(turns)), environment=environment)
+    return float(rate), float(turn)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one throughput measurement")
+    parser.add_argument("--turns", type=int, default=5000, help="round trips of one latency measurement")
+    parser.add_argument("--ctst", help="path of the ctst to measure")
+    parser.add_argument("--only", default="ctst,docker,podman", help="names, separated by commas")
+    parser.add_argument("--json", help="write the raw figures to this file")
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    with Place() as place, contextlib.ExitStack() as stack:
+        stream = f"{place.rootfs}/bin/stream"
+        run("gcc", "-O2", "-static", "-o", stream, str(Path(__file__).with_name("stream.c")))
+        run("tar", "-C", place.rootfs, "-cf", place.tar, ".")
+        paths, outside = plain(stream)
+        stack.callback(place.end_children)
+        if "ctst" in wanted:
+            paths += stack.enter_context(ctst(place, options.ctst, outside))
+        for name in ("docker", "podman"):
+            if name in wanted:
+                try:
+                    paths += stack.enter_context(started(place, name, stack, outside))
+                except OSError as error:
+                    print(f"{name}: left out: {error}", file=sys.stderr)
+        results: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for _ in range(options.rounds):
+            for path in paths:
+                figures = measure(path, stream, options.seconds, options.turns)
+                results.setdefault(path[:2], []).append(figures)
+        print(f"iperf3 on the plain veth pair: {iperf3(outside, options.seconds)}")
+    show(paths, results)
+    if options.json:
+        named = {f"{shape} {who}": figures for (shape, who), figures in results.items()}
+        Path(options.json).write_text(json.dumps(named))
+
+
+def started(
+    place: Place, name: str, stack: contextlib.ExitStack, outside: Namespace
+) -> contextlib.AbstractContextManager[list[Way]]:
+    if name == "docker":
+        if engines.missing("docker", "dockerd", "iptables"):
+            raise OSError(engines.missing("docker", "dockerd", "iptables"))
+        daemon = engines.Dockerd(place, bridge=True)
+        stack.callback(daemon.stop)
+        ENVIRONMENTS[name] = daemon.environment
+        # Its policy for what is forwarded is to drop; the plain path and the others are no business of it.
+        run("iptables", "-P", "FORWARD", "ACCEPT")
+        return engine(place, name, "bench", 8081, outside)
+    if engines.missing("podman", "runc"):
+        raise OSError(engines.missing("podman", "runc"))
+    engines.podman(place)
+    ENVIRONMENTS[name] = place.environment
+    return engine(place, name, "localhost/bench", 8082, outside)
+
+
+def iperf3(outside: Namespace, seconds: float) -> str:
+    """What iperf3 gets through a veth pair, for comparison with our sender."""
+    if engines.missing("iperf3"):
+        return str(engines.missing("iperf3"))
+    server = subprocess.Popen(outside.command("iperf3", "-s", "-1"), stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                said = json.loads(run("iperf3", "-c", OUTSIDE, "-J", "-t", str(max(1, round(seconds * 3)))))
+                return f"{said['end']['sum_received']['bits_per_second'] / 8e9:.2f} GB/s"
+            time.sleep(0.05)
+        return "no answer"
+    finally:
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+
+
+def show(paths: list[Way], results: dict[tuple[str, str], list[tuple[float, float]]]) -> None:
+    """Medians, and their ratios to the plain path of the same shape (higher is better for both)."""
+    print(f"{'path':8} {'who':8} {'GB/s':>6} {'x plain':>8} {'us/turn':>8} {'x plain':>8}  note")
+    for shape in SHAPES:
+        base = results[shape, "plain"]
+        for path in paths:
+            if path[0] != shape:
+                continue
+            own = results[path[:2]]
+            rate, turn = (statistics.median(one[i] for one in own) for i in (0, 1))
+            rates, turns = (
+                statistics.median(mine[i] / its[i] for mine, its in zip(own, base, strict=True)) for i in (0, 1)
+            )
+            print(f"{shape:8} {path[1]:8} {rate / 1e9:6.2f} {rates:8.2f} {turn:8.1f} {turns:8.2f}  {path[2]}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main()

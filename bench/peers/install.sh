@@ -9,7 +9,7 @@ set -eu
 [ "$(id -u)" = 0 ] || { echo "install.sh: has to run as root" >&2; exit 3; }
 
 packages="runc crun podman containernetworking-plugins docker.io iptables bubblewrap busybox-static gcc libc6-dev"
-packages="$packages podman-compose iproute2 procps python3-venv"
+packages="$packages podman-compose iproute2 iperf3 procps python3-venv"
 
 missing=""
 for package in $packages; do
