@@ -148,6 +148,7 @@ def ctst(place: Place, path: str | None) -> tuple[list[str], dict[str, str], str
     if not program or not os.path.exists(program):
         return [], {}, "no ctst: give its path with --ctst"
     environment = {**place.environment, "PATH": f"{os.path.dirname(program)}:{place.environment['PATH']}"}
+    environment["CONTAINUST_IMAGE_STORE"] = place.disk
     return [os.path.abspath(program), "-C", directory], environment, ""
 
 

@@ -41,6 +41,8 @@ class Place:
         run("mount", "--make-rprivate", "/")
         run("ip", "link", "set", "lo", "up")
         self.scratch = tempfile.mkdtemp(prefix="ctst-bench-", dir="/var/tmp")
+        # Where images lie on a host: on a disk. EROFS reads no files of a tmpfs, and would go by loop devices.
+        self.disk = tempfile.mkdtemp(prefix="ctst-bench-images-", dir="/var/tmp")
         run("mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", self.scratch)
         # What the runtimes keep under /run is ours, too.
         run("mount", "-t", "tmpfs", "tmpfs", "/run")
@@ -72,6 +74,7 @@ class Place:
         self.end_children()
         subprocess.run(["umount", "-l", self.scratch], check=False)
         os.rmdir(self.scratch)
+        shutil.rmtree(self.disk)
         self._remove_cgroups()
 
     def end_children(self) -> None:

@@ -68,6 +68,17 @@ def test_a_changed_source_is_what_runs(installed: Path) -> None:
     assert opened(installed) == [str(bundle(installed))]
 
 
+def test_ctrl_c_while_the_bytecode_is_loaded_ends_it_quietly(installed: Path) -> None:
+    opened(installed)
+    source = packages(installed) / "containust/cli/commands/ps.py"
+    interrupt = "\nimport sys\nif 'containust.cli.main' not in sys.modules:\n    raise KeyboardInterrupt\n"
+    source.write_text(source.read_text() + interrupt)
+    command = [str(installed / "bin/ctst"), "ps"]
+    subprocess.run(command, cwd=installed, capture_output=True, check=True)  # writes it
+    done = subprocess.run(command, cwd=installed, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 @pytest.mark.parametrize("content", [b"", b"\0", b"\xe3", b"no bytecode at all", b"i\1\0\0\0", b"{0"])
 def test_a_bundle_that_is_none_changes_nothing(installed: Path, content: bytes) -> None:
     bundle(installed).parent.mkdir()
