@@ -421,10 +421,19 @@ def test_a11_another_platform_is_not_taken(store: ImageStore) -> None:
     assert "s390x" in error.help[0]
 
 
-@pytest.mark.parametrize("cut", [1, 511, 513, 700, 1024])
+@pytest.mark.parametrize("cut", [25, 511, 513, 700, 1024])
 def test_a12_truncated_archives_are_refused(store: ImageStore, cut: int) -> None:
     data = tar(member("f", b"x" * 1000), member("g", b"y" * 1000))[:-1024]
     refused(store, data[:-cut], "I004")
+
+
+@pytest.mark.parametrize("cut", [1, 24])
+def test_a12_a_last_block_that_is_not_full_is_enough(
+    store: ImageStore, rung: str, opened: Callable[[Image], str], cut: int
+) -> None:
+    data = tar(member("f", b"x" * 1000), member("g", b"y" * 1000))[: -1024 - cut]
+    root = opened(import_bytes(store, data))
+    assert Path(f"{root}/g").read_bytes() == b"y" * 1000
 
 
 def test_a12_damaged_and_foreign_streams_are_refused(store: ImageStore) -> None:

@@ -42,6 +42,7 @@ def entries(store: ImageStore) -> list[tuple[str, dict[str, Any]]]:
 def matching(store: ImageStore, name: str) -> list[tuple[str, dict[str, Any]]]:
     """The entries that ``name`` means: a reference, a name given by load or pull, an id or a prefix of one.
 
+    A reference may have several images: reduced ones, and those with an ``include``; the last one is the newest.
     Raises I001 when there is none, or when a prefix fits several images.
     """
     everything = entries(store)
@@ -78,7 +79,7 @@ def _qualified(name: str) -> str:
 
 def find_by_name(store: ImageStore, reference: Reference) -> Imported:
     """The image of an ``image://`` reference. Raises I001, I002 when it is not what the pin says."""
-    _, entry = matching(store, reference.location)[0]
+    _, entry = matching(store, reference.location)[-1]
     image = entry["image"]
     if reference.digest not in (None, image["id"]):
         raise ContainustError(
@@ -108,26 +109,28 @@ def tag(staging: Staging, name: str, imported: Imported) -> dict[str, Any]:
 
 def inspect(store: ImageStore, name: str) -> dict[str, Any]:
     """Everything known of one image. Raises I001."""
-    found = matching(store, name)
-    image = found[0][1]["image"]
+    newest = matching(store, name)[-1][1]
+    image = newest["image"]
+    found = [entry for _, entry in entries(store) if entry["image"]["id"] == image["id"]]
     manifest = read_manifest(store, image["layer"]) or {}
     return {
         "id": image["id"],
-        "references": [entry["reference"] for _, entry in found],
-        "created": found[0][1]["created"],
+        "references": list(dict.fromkeys(entry["reference"] for entry in found)),
+        "created": newest["created"],
         "size": image["size"],
         "root": f"sha256:{image['layer']}",
         "layers": manifest.get("layers", []),
         "metadata": manifest.get("metadata"),
-        "archive": next((entry["image"]["archive"] for _, entry in found if "archive" in entry["image"]), None),
+        "archive": image.get("archive"),
+        "distroless": image.get("distroless"),
         "standard_targets": image["standard_targets"],
         "config": image["config"],
     }
 
 
 def listing(store: ImageStore) -> list[dict[str, Any]]:
-    """One row a reference: reference, id, size (bytes of its files), layers, created, stored (bytes of its
-    layers).
+    """One row a reference: reference, id, size (bytes of its files), layers, created, stored (bytes of its layers),
+    distroless (whether it is a directory reduced to what its programs need).
     """
     rows = []
     for _, entry in entries(store):
@@ -146,6 +149,7 @@ def listing(store: ImageStore) -> list[dict[str, Any]]:
                 "stored": stored,
                 "layers": sum(path.startswith("layers/") for path in image["devices"]),
                 "created": entry["created"],
+                "distroless": "before" in image.get("distroless", {}),
             }
         )
     return rows
@@ -229,16 +233,17 @@ def prune(store: ImageStore, in_use: Collection[str] = (), *, stale: bool = Fals
     return removed
 
 
-def verify(store: ImageStore) -> dict[str, list[str]]:
-    """Every reference with what is wrong with its stored bytes: an empty list when nothing is."""
+def verify(store: ImageStore) -> list[dict[str, Any]]:
+    """Every reference (``reference``, ``id``) with what is wrong with its stored bytes (``errors``)."""
     done: dict[str, list[str]] = {}
-    result = {}
+    rows = []
     for _, entry in entries(store):
-        root = entry["image"]["layer"]
+        root, image_id = entry["image"]["layer"], entry["image"]["id"]
         if root not in done:
-            done[root] = verify_root(store, root) + _verify_record(store, entry["image"]["id"], root)
-        result[entry["reference"]] = done[root]
-    return result
+            done[root] = verify_root(store, root)
+        errors = done[root] + _verify_record(store, image_id, root)
+        rows.append({"reference": entry["reference"], "id": image_id, "errors": errors})
+    return rows
 
 
 def _verify_record(store: ImageStore, image_id: str, root: str) -> list[str]:

@@ -188,8 +188,11 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
             segments, apparent, content = _gnu_sparse(header, data, position, path)
         if segments is None or kind == b"S":
             position_after = content + (length + BLOCK - 1) // BLOCK * BLOCK
-        if content + length > end or (length and position_after > end):
+        if content + length > end:
             raise damaged(position, f"the archive ends within {show(path)!r}")
+        if length and position_after > end and segments is None:
+            # What fills the last block is missing, as umoci leaves it: it is copied to where there are whole blocks.
+            segments, apparent = [(0, length)], length
         if owner > ID_MAX or group > ID_MAX:
             raise unsafe(path, "has an owner beyond 2^32 - 2")
         if len(path) > limits.path or len(target) > limits.path:

@@ -22,26 +22,27 @@ if TYPE_CHECKING:
 class Images:
     """The image store of a project. Everything raises ContainustError."""
 
-    __slots__ = ("_project", "store")
+    __slots__ = ("_base", "_project", "store")
 
-    def __init__(self, home: Project, offline: bool = False) -> None:
+    def __init__(self, home: Project, offline: bool = False, base: str = ".") -> None:
         from containust.image.store import ImageStore
 
         self._project = home
+        self._base = os.path.abspath(base)
         self.store = ImageStore(home.images, offline=offline)
 
     @classmethod
     def current(cls, directory: str = ".", *, state_file: str | None = None, offline: bool = False) -> Images:
         """The images of the project that a command without a file acts on."""
-        return cls(project.current(os.path.abspath(directory), state_file), offline)
+        return cls(project.current(os.path.abspath(directory), state_file), offline, directory)
 
     @classmethod
     def of_file(cls, path: str, *, state_file: str | None = None, offline: bool = False) -> Images:
         """The images of the project of a ``.ctst`` file."""
-        return cls(project.for_file(path, state_file), offline)
+        return cls(project.for_file(path, state_file), offline, os.path.dirname(os.path.abspath(path)))
 
     def ls(self) -> list[dict[str, Any]]:
-        """One row a reference: reference, id, size, stored, layers, created, used (by a container)."""
+        """One row a reference: reference, id, size, stored, layers, created, distroless, used (by a container)."""
         from containust.image.catalog import listing
 
         used = self._in_use()
@@ -57,7 +58,7 @@ class Images:
         """Everything known of one image."""
         from containust.image.catalog import inspect
 
-        return inspect(self.store, name)
+        return inspect(self.store, self._named(name))
 
     def ensure(
         self,
@@ -80,7 +81,7 @@ class Images:
         """Remove images by reference, name or id; the references removed. I007 when a container uses one."""
         from containust.image.catalog import remove
 
-        return remove(self.store, names, self._in_use())
+        return remove(self.store, [self._named(name) for name in names], self._in_use())
 
     def prune(self) -> dict[str, int]:
         """Delete what no reference leads to, and references whose host files changed; what was freed."""
@@ -88,8 +89,8 @@ class Images:
 
         return prune(self.store, self._in_use(), stale=True)
 
-    def verify(self) -> dict[str, list[str]]:
-        """Hash everything: each reference with what is wrong with it."""
+    def verify(self) -> list[dict[str, Any]]:
+        """Hash everything: each reference (``reference``, ``id``) with what is wrong with it (``errors``)."""
         from containust.image.catalog import verify
 
         return verify(self.store)
@@ -101,7 +102,7 @@ class Images:
 
         images = []
         for name in names:
-            _, entry = matching(self.store, name)[0]
+            _, entry = matching(self.store, self._named(name))[-1]
             images.append((_repository(entry["reference"], entry["image"]["id"]), entry))
         if path == "-":
             with open(1, "wb", closefd=False) as out:
@@ -167,10 +168,16 @@ class Images:
 
         if self.store.offline:
             raise ContainustError("I005", "push needs the network, but --offline is set", "run it online")
-        _, entry = matching(self.store, name)[0]
+        _, entry = matching(self.store, self._named(name))[-1]
         target = target or _repository(entry["reference"], entry["image"]["id"])
         parsed = parse_reference(target if "://" in target else f"oci://{target}")
         return push(self.store, entry, parsed.location, progress)
+
+    def _named(self, name: str) -> str:
+        """A reference as the catalog has it: what a file calls `file://./root` is there with its whole path."""
+        from containust.common.reference import parse_reference
+
+        return str(parse_reference(name).absolute(self._base)) if name.startswith(("file://.", "tar://.")) else name
 
     def _in_use(self) -> set[str]:
         if not self._project.exists():

@@ -79,11 +79,15 @@ def run(words: list[str], context: Context) -> int:
         return 0
     from containust.cli.output import size
 
+    told: set[str] = set()
     for row in rows:
         if row["id"] is None:
             context.out(f"{row['component']}: would import {row['image']}\n")
             continue
         context.out(f"{row['component']}: image://{row['id']}  {row['image']}  {size(row['size'])}\n")
+        if row["id"] in told:  # components often share an image: what is said of it is said once
+            continue
+        told.add(row["id"])
         report = row["distroless"] or {}
         if "before" in report:
             before, after = report["before"], report["after"]

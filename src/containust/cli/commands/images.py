@@ -71,7 +71,7 @@ def run(words: list[str], context: Context) -> int:
 
         cells = [
             [
-                row["reference"],
+                row["reference"] + (" (distroless)" if row["distroless"] else ""),
                 row["id"][7:19],
                 size(row["size"]),
                 str(row["layers"]),
@@ -104,11 +104,10 @@ def run(words: list[str], context: Context) -> int:
     if action == "verify" and not names:
         found = images.verify()
         if given.flag("json"):
-            rows = [{"reference": reference, "errors": errors} for reference, errors in found.items()]
-            context.out(to_json({"images": rows}))
+            context.out(to_json({"images": found}))
         else:
-            for reference, errors in found.items():
-                context.out(f"{'damaged' if errors else 'ok':8}{reference}\n")
-                context.err("".join(f"        {error}\n" for error in errors))
-        return 1 if any(found.values()) else 0
+            for row in found:
+                context.out(f"{'damaged' if row['errors'] else 'ok':8}{row['id'][7:19]}  {row['reference']}\n")
+                context.err("".join(f"        {error}\n" for error in row["errors"]))
+        return 1 if any(row["errors"] for row in found) else 0
     raise UsageError(f"images does not take {' '.join(given.positional)!r}", "see `ctst images --help`")
