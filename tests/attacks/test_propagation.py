@@ -17,6 +17,7 @@ def on_shared_mounts(ctst: Ctst, script: str) -> str:
     """Output of a shell script where ``shared`` is a shared mount and ``ctst`` the command, in a mount namespace."""
     shared = ctst.directory / "shared"
     shared.mkdir()
+    (ctst.directory / "root").mkdir()
     prelude = f"""
         set -e
         mount --bind {shared} {shared}
@@ -51,6 +52,19 @@ def test_what_is_mounted_below_a_volume_later_is_not_in_the_container(ctst: Ctst
     )
     assert " /data " in said and "file\n" not in said
     assert " shared:" not in said and " master:" not in said and "/data/below" not in said
+
+
+def test_files_below_a_mount_in_a_volume_have_their_owners_too(ctst: Ctst) -> None:
+    said = on_shared_mounts(
+        ctst,
+        f"""
+        mkdir -p shared/below
+        mount --bind root shared/below
+        ctst run --rm -v ./shared:/data --image {BOX} -- sh -c 'touch /data/below/file && stat -c %u /data/below/file'
+        stat -c %u root/file
+        """,
+    )
+    assert said == "0\n0\n"
 
 
 @pytest.mark.parametrize("options", ["", "--writable"])

@@ -69,6 +69,7 @@ def test_every_limit_stands_in_its_file(ctst: Ctst) -> None:
     expected = {
         2: [
             ("memory", "memory.max", str(64 << 20)),
+            ("memory", "memory.swap.max", "0"),
             ("memory", "memory.oom.group", "1"),
             ("cpu", "cpu.max", "150000 100000"),
             ("cpu", "cpu.weight", "59"),

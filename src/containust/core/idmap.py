@@ -43,9 +43,13 @@ def open_userns(pid: int) -> int:
     return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def idmap(mount_fd: int, userns_fd: int, recursive: bool = False) -> None:
-    """Show the detached mount ``mount_fd`` with the ids of a user namespace.
+def idmap(mount_fd: int, userns_fd: int) -> None:
+    """Show the detached mount ``mount_fd``, and what is mounted below it, with the ids of a user namespace.
 
-    Raises OSError (EINVAL) where the file system cannot be idmapped.
+    Where one of those below cannot be idmapped (a procfs, say) none of them is: they then belong to nobody that the
+    namespace knows. Raises OSError (EINVAL) where the file system of the mount itself cannot be.
     """
-    mount_setattr(mount_fd, "", AT_RECURSIVE if recursive else 0, set=MOUNT_ATTR_IDMAP, userns_fd=userns_fd)
+    try:
+        mount_setattr(mount_fd, "", AT_RECURSIVE, set=MOUNT_ATTR_IDMAP, userns_fd=userns_fd)
+    except OSError:
+        mount_setattr(mount_fd, "", 0, set=MOUNT_ATTR_IDMAP, userns_fd=userns_fd)

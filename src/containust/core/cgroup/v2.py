@@ -174,7 +174,7 @@ def settings(limits: Limits, directory: str) -> list[tuple[str, str]]:
     files = []
     if limits.memory is not None:
         files.append(("memory.max", str(limits.memory)))
-        if os.path.exists("/proc/swaps") and len((read_text("/proc/swaps") or "").splitlines()) > 1:
+        if os.path.exists(f"{directory}/memory.swap.max"):  # also where there is no swap yet
             files.append(("memory.swap.max", "0"))
         files.append(("memory.oom.group", "1"))
     if limits.cpu_shares is not None:
