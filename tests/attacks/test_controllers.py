@@ -6,11 +6,13 @@ import errno
 import glob
 import json
 import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness import BOX, PYTHON, Ctst, eventually, read
+from harness import BOX, COMMAND, PYTHON, Ctst, eventually, read
 
 V1 = os.path.isdir("/sys/fs/cgroup/devices")
 NODES = """
@@ -51,15 +53,55 @@ def group(ctst: Ctst, name: str, controller: str) -> Path:
     return Path(f"/sys/fs/cgroup/{controller}/{path}")
 
 
+# In a mount namespace of its own, so that no process of another test has a copy of the mount when this one has ended.
+ON_A_DISK_OF_ITS_OWN = """
+set -e
+mkdir disk
+truncate -s 64M disk.img
+mkfs.ext4 -q disk.img
+mount -o loop disk.img disk
+scheduler=/sys/dev/block/$(stat -c %Hd:%Ld disk)/queue/scheduler
+ctst() {{ nsenter --net=/proc/{pid}/fd/{network} {ctst} "$@"; }}
+echo none >$scheduler
+ctst run -d light.ctst && exit 1
+echo bfq >$scheduler
+for name in light heavy; do
+    ctst run -d $name.ctst >/dev/null
+    cat /sys/fs/cgroup/blkio/$(ctst inspect $name | sed -n 's/.*"cgroup": "\\(.*\\)".*/\\1/p')/blkio.bfq.weight
+done
+ctst rm --force >/dev/null
+"""
+
+
 @pytest.mark.skipif(not os.path.exists("/sys/fs/cgroup/blkio/blkio.bfq.io_serviced"), reason="no BFQ on cgroup v1 here")
-def test_a_weight_of_disk_access_reaches_the_kernel(ctst: Ctst) -> None:
-    for name, weight, written in (("light", 50, "50"), ("heavy", 5000, "1000")):
+def test_a_weight_of_disk_access_reaches_the_kernel_or_is_refused(ctst: Ctst) -> None:
+    device = ctst.directory.stat().st_dev
+    weighs = "[bfq]" in read(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/queue/scheduler")
+    for name, weight in (("light", 50), ("heavy", 5000)):
         ctst.write(
-            f'COMPONENT {name} {{\n    image = "{BOX}"\n    command = ["sleep", "600"]\n    io_weight = {weight}\n}}\n',
+            f"""
+            COMPONENT {name} {{
+                image = "{BOX}"
+                command = ["sleep", "600"]
+                volume = "./disk:/data"
+                io_weight = {weight}
+            }}
+            """,
             f"{name}.ctst",
         )
-        ctst.ok("run", "-d", f"{name}.ctst")
-        assert (group(ctst, name, "blkio") / "blkio.bfq.weight").read_text().split()[-1] == written
+    script = ON_A_DISK_OF_ITS_OWN.format(pid=os.getpid(), network=ctst.network, ctst=shlex.join(COMMAND))
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script.replace("&& exit 1", "") if weighs else script],
+        cwd=ctst.directory,
+        env=ctst.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["50", "1000"], done
+    assert weighs or ("error[R002]" in done.stderr and "queue/scheduler" in done.stderr), done
 
 
 def test_a_fork_bomb_is_bounded_and_ends_with_its_container(ctst: Ctst) -> None:

@@ -130,7 +130,7 @@ def test_a_bound_of_disk_access_is_a_line_a_disk() -> None:
 
 def test_a_path_on_no_disk_cannot_be_bounded() -> None:
     with pytest.raises(ContainustError) as caught:
-        disks.under(["/proc"])
+        disks.under(["/proc"], "io_max")
     assert caught.value.code == "R002" and "/proc" in caught.value.message
 
 

@@ -199,7 +199,7 @@ time.sleep(1000)
 def test_a_bound_of_disk_access_holds_for_the_bytes_written(ctst: Ctst) -> None:
     script = """
 import mmap, os, time
-page = mmap.mmap(-1, 1 << 16)
+page = mmap.mmap(-1, 1 << 18)
 f = os.open('/data/f', os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
 start = time.monotonic()
 done = 0
@@ -213,16 +213,16 @@ time.sleep(1000)
             command = ["/usr/bin/python3", "-c", {json.dumps(script)}]
             volume = "data:/data"
             network = "none"
-            io_max = "512KiB"
+            io_max = "4MiB"
         }}
     """)
     ctst.ok("run", "-d")
     names = ["io.max"] if VERSION == 2 else [f"blkio.throttle.{way}_bps_device" for way in ("read", "write")]
     for name in names:
-        assert str(512 << 10) in (group(ctst, "a", "blkio") / name).read_text()
+        assert str(4 << 20) in (group(ctst, "a", "blkio") / name).read_text()
     said = eventually(lambda: ctst.ok("logs", "a")).split()
-    # What the kernel lets through at once is about a tenth of a second's worth.
-    assert 0 < int(said[0]) <= (512 << 10) * (float(said[1]) + 1), said
+    # With what the kernel lets through at once; programs are read under the same bound.
+    assert 0 < int(said[0]) <= (4 << 20) * (float(said[1]) + 1), said
     assert ctst.ok("plan").count("drift") == 0
     ctst.ok("rm", "--force")
 

@@ -124,7 +124,12 @@ class LinuxBackend(RunningContainers):
         except OSError as error:
             raise ContainustError("R003", f"{component.name}: cannot make {run}: {error.strerror}") from None
         try:
-            launch.cgroup = self.groups.create(self.group_path(container), self._limits(component))
+            bounds = self._limits(component)
+            if bounds.io_weight is not None:
+                from containust.core.cgroup.disks import check_weight
+
+                check_weight(bounds.disks)
+            launch.cgroup = self.groups.create(self.group_path(container), bounds)
         except BaseException:
             os.rmdir(run)
             raise
@@ -342,17 +347,23 @@ class LinuxBackend(RunningContainers):
 
     def _limits(self, component: Component) -> Limits:
         found = limits(component)
-        if found.io_max is not None:
-            from containust.core.cgroup.disks import under
+        if found.io_max is not None or found.io_weight is not None:
+            from containust.core.cgroup import disks
 
-            volumes = (volume.source for volume in component.volumes if volume.kind != "managed")
-            found.disks = under((self.project.directory, *volumes))
+            bound = (volume.source for volume in component.volumes if volume.kind != "managed")
+            volumes = [source for source in bound if os.path.exists(source)]  # others are an error of their own
+            what = "io_weight" if found.io_max is None else "io_max"
+            found.disks = disks.under((self.project.directory, *volumes), what)
         return found
 
     def drift(self, container: Container, component: Component) -> list[tuple[str, str, str]]:
         from containust.core.cgroup.drift import changed
 
-        return changed(self.groups, self.group_path(container), self._limits(component))
+        try:
+            bounds = self._limits(component)
+        except (OSError, ContainustError):  # a volume that is gone says nothing of the limits
+            bounds = limits(component)
+        return changed(self.groups, self.group_path(container), bounds)
 
     def restore_limits(self, container: Container, component: Component) -> None:
         from containust.core.cgroup.drift import restore
