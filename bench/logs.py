@@ -60,11 +60,12 @@ def main() -> None:
                     seconds = once(options.ctst, directory, target, options.megabytes, rate)
                     times.setdefault(f"{target} {rate or 'unbounded'}", []).append(seconds)
     for name, values in times.items():
-        median = statistics.median(values)
-        print(f"{name:18} {options.megabytes / median:8.0f} MB/s   median of {len(values)}, {median:.3f} s")
-    for speed in ("unbounded", "200"):
-        ratio = statistics.median(times[f"stdout {speed}"]) / statistics.median(times[f"file {speed}"])
-        print(f"stdout against file, {speed}: {100 * (ratio - 1):+.1f} % time")
+        median, best = (options.megabytes / seconds for seconds in (statistics.median(values), min(values)))
+        print(f"{name:18} {median:8.0f} MB/s   median of {len(values)}, best {best:.0f}")
+    for what, of in (("median", statistics.median), ("best", min)):
+        for speed in ("unbounded", "200"):
+            ratio = of(times[f"stdout {speed}"]) / of(times[f"file {speed}"])
+            print(f"stdout against file, {speed}, {what}: {100 * (ratio - 1):+.1f} % time")
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"title": "logs", "megabytes": options.megabytes, "seconds": times}, file, indent=1)
@@ -72,13 +73,14 @@ def main() -> None:
 
 def once(ctst: str, directory: str, target: str, megabytes: int, rate: float) -> float:
     """Seconds that the program took."""
+    name = f"writer-{os.urandom(4).hex()}"  # the one before may not be forgotten yet
     subprocess.run(
-        [ctst, "run", "-d", "--rm", "--name", "writer", "-v", f"{directory}/out:/out", "--image",
+        [ctst, "run", "-d", "--rm", "--name", name, "-v", f"{directory}/out:/out", "--image",
          f"host://{os.path.realpath(sys.executable)}", "--", os.path.realpath(sys.executable), "-c", PROGRAM,
          target, str(megabytes), str(rate)],
         check=True, stdout=subprocess.DEVNULL, env={**os.environ, "HOME": directory},
     )  # fmt: skip
-    subprocess.run([ctst, "logs", "-f", "--tail", "0", "writer"], check=False, stdout=subprocess.DEVNULL,
+    subprocess.run([ctst, "logs", "-f", "--tail", "0", name], check=False, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL, env={**os.environ, "HOME": directory})  # fmt: skip
     with open(f"{directory}/out/result") as file:
         return float(file.read())

@@ -10,6 +10,8 @@ period; writing a process into ``cgroup.procs`` does, for 7 to 20 ms after a qui
 
 from __future__ import annotations
 
+from containust.common import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
@@ -138,7 +140,6 @@ def detect() -> Manager:
 
     Raises ContainustError R002 when neither is mounted.
     """
-    from containust.common import os
     from containust.common.errors import ContainustError
 
     root = "/sys/fs/cgroup"
@@ -164,7 +165,6 @@ def detect() -> Manager:
 
 def read_text(path: str) -> str | None:
     """Content of a control file, or None where it cannot be read."""
-    from containust.common import os
 
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -199,7 +199,6 @@ def read_keyed(path: str) -> dict[str, int]:
 
 def write_control(path: str, value: str) -> None:
     """Write a control file. Raises OSError with the file's path."""
-    from containust.common import os
 
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -214,8 +213,6 @@ def write_control(path: str, value: str) -> None:
 def remove_group(directory: str) -> bool:
     """Remove a group with the groups below it; False while a process is in it. One that is gone counts as removed."""
     from errno import EBUSY, ENOENT
-
-    from containust.common import os
 
     for last in (False, True):
         try:

@@ -28,6 +28,7 @@ class RunningContainers:
     def __init__(self, project: Project) -> None:
         self.project = project
         self._groups: cgroup.Manager | None = None
+        self._metered: dict[str, cgroup.Cgroup] = {}  # by id: `ps --watch` looks at the same ones again
         self._last_capability = -1
 
     @property
@@ -211,7 +212,10 @@ class RunningContainers:
 
     def stats(self, container: Container) -> cgroup.Stats:
         """What the kernel accounts for the container now."""
-        return self.groups.find(self.group_path(container)).stats()
+        group = self._metered.get(container.id)
+        if group is None:
+            group = self._metered[container.id] = self.groups.find(self.group_path(container))
+        return group.stats()
 
 
 def _replace(fd: int, content: bytes) -> None:
