@@ -339,25 +339,24 @@ def collect(project: str) -> None:
 
     For a project none of whose containers live: after ``stop``, and after a crash.
     """
-    group = int(project[:7], 16) | 0x10000000
-    with HostLock():
-        connection = Connection(NETLINK_ROUTE)
-        nft = nf.connect()
-        try:
+    connection, nft = Connection(NETLINK_ROUTE), nf.connect()
+    try:
+        with HostLock():
             table = rules.table_name(project)
             # Made first, so that deleting it is no error when there was none. Before the links, so that the
             # grace periods of both pass at the same time; no container lives that the rules would hold.
             nf.apply(nft, [nf.table(table), nf.delete_table(table)], "nf_tables")
             if any(name == table for name, _ in nf.tables(nft, nf.NFPROTO_NETDEV)):
                 nf.apply(nft, [nf.delete_table(table, nf.NFPROTO_NETDEV)], "nf_tables")
-            refused = connection.try_execute([rt.delete_group(group)])
-            _unless_missing(refused, "links of the project")
             forwarding.restore(nft)
-        except NetlinkError as error:
-            raise _refused(error, "cannot remove the project's networks") from error
-        finally:
-            connection.close()
-            nft.close()
+        # The kernel answers some grace periods later, for a bridge 40 ms and more. Other projects need not wait for it.
+        refused = connection.try_execute([rt.delete_group(int(project[:7], 16) | 0x10000000)])
+        _unless_missing(refused, "links of the project")
+    except NetlinkError as error:
+        raise _refused(error, "cannot remove the project's networks") from error
+    finally:
+        connection.close()
+        nft.close()
 
 
 def _unless_missing(refused: Sequence[tuple[int, int, str]], what: str) -> None:
