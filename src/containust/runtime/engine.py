@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from containust.runtime.network.ports import Reservation
     from containust.runtime.network.rules import HostService
     from containust.runtime.network.stack import StackNetworks
+    from containust.runtime.network.watch import RulesetWatch
     from containust.runtime.plan import Step
     from containust.runtime.project import Project
     from containust.runtime.state import State
 
 
+MEND = 0.1  # seconds in which a firewall that is loaded anew should be complete
 FINISH = 10.0  # seconds in which the end of the last container must have been recorded
 
 
@@ -567,8 +569,11 @@ class Engine:
 
         gc.freeze()  # what is there by now stays, and need not be searched for garbage
         gc.enable()
+        watch = self._watch_rules(supervisor)
         try:
             supervisor.run(lambda: not supervisor.live())
+            if watch:
+                watch.close()
             if supervisor.released:
                 supervisor.let_go()
             else:
@@ -576,6 +581,36 @@ class Engine:
         finally:
             self._release_ports()
             ownership.release()
+
+    def _watch_rules(self, supervisor: Supervisor) -> RulesetWatch | None:
+        """Put our rules in force again when somebody flushes them, and read the host's again when these change."""
+        if not any(unit.container.attachments for unit in supervisor.units.values()):
+            return None
+        from containust.runtime.network.watch import RulesetWatch
+
+        try:
+            watch = RulesetWatch(self.project.id)
+        except OSError:
+            return None
+        pending = False
+
+        def mend() -> None:
+            nonlocal pending
+            pending = False
+            try:
+                if self.networks(load(self.project)).outdated(self._networks):
+                    self._publish()
+            except ContainustError:
+                pass  # at the next change, or the next command
+
+        def changed() -> None:
+            nonlocal pending
+            if watch.concerns_us() and not pending:
+                pending = True
+                supervisor.after(MEND, mend)
+
+        supervisor.watch(watch.fd, changed)
+        return watch
 
     def _finish_when_possible(self, supervisor: Supervisor) -> None:
         """As :meth:`finish`; a full disk gets some time, for how the containers ended is known to nobody else."""

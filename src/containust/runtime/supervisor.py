@@ -128,7 +128,7 @@ class Supervisor:
         for signal in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, HANDOVER):
             _signal.signal(signal, lambda number, frame: None)
         self._wake = reader
-        self._watch(reader, self._signalled)
+        self.watch(reader, self._signalled)
 
     def _signalled(self) -> None:
         for number in os.read(self._wake, 64):
@@ -167,7 +167,8 @@ class Supervisor:
             if not until():
                 self._record_if_possible()
 
-    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever ``fd`` is readable."""
         self._callbacks[fd] = callback
         self._poll.register(fd, select.EPOLLIN)
 
@@ -175,7 +176,8 @@ class Supervisor:
         if self._callbacks.pop(fd, None):
             self._poll.unregister(fd)
 
-    def _after(self, seconds: float, callback: Callable[[], None]) -> Timer:
+    def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` once, in ``seconds``."""
         timer = Timer(time.monotonic() + seconds, callback)
         self._timers.append(timer)
         return timer
@@ -203,7 +205,7 @@ class Supervisor:
         except ContainustError:
             self.record_later(changed)
             self._record_from = time.monotonic() + RECORD_AGAIN
-            self._after(RECORD_AGAIN, lambda: None)
+            self.after(RECORD_AGAIN, lambda: None)
 
     def unrecorded(self) -> dict[str, Container]:
         """What has changed since it was last recorded, by id."""
@@ -244,7 +246,7 @@ class Supervisor:
     def start(self, timeout: float | None = None) -> None:
         """Start all that can be, and serve events until every added unit is up, one has failed, or ``timeout`` is over,
         which counts as a failure."""
-        timer = None if timeout is None else self._after(timeout, lambda: self._too_late(timeout))
+        timer = None if timeout is None else self.after(timeout, lambda: self._too_late(timeout))
         self._start_ready()
         if self.failed:
             return
@@ -366,7 +368,7 @@ class Supervisor:
         unit.handle = handle
         unit.since = time.monotonic()
         unit.stopping = unit.signalled = unit.settled = False
-        self._watch(handle.pidfd, lambda: self._ended(unit))
+        self.watch(handle.pidfd, lambda: self._ended(unit))
         capture = handle.capture
         if capture:
             if self.echo:
@@ -374,23 +376,23 @@ class Supervisor:
                 echo = self.echo
                 capture.echo = lambda stream, data: echo(name, stream, data)
             for fd in capture.fds:
-                self._watch(fd, lambda fd=fd: self._output(unit, fd))  # type: ignore[misc]
+                self.watch(fd, lambda fd=fd: self._output(unit, fd))  # type: ignore[misc]
         arrivals = self.backend.arrivals(unit.container)
         if arrivals >= 0 and arrivals not in self._callbacks:
-            self._watch(arrivals, self._arrived)
+            self.watch(arrivals, self._arrived)
         if unit.component.healthcheck:
             if unit.container.health is None:
                 unit.container.health = "starting"
             unit.failures = 0
             unit.probe_interval = PROBE_FIRST
-            unit.timers.append(self._after(0.01, lambda: self._probe(unit)))
+            unit.timers.append(self.after(0.01, lambda: self._probe(unit)))
 
     def _arrived(self) -> None:
         self._enter(self.backend.arrived())
 
     def _enter(self, clients: list[int]) -> None:
         for pidfd in clients:
-            self._watch(pidfd, lambda pidfd=pidfd: self._left(pidfd))  # type: ignore[misc]
+            self.watch(pidfd, lambda pidfd=pidfd: self._left(pidfd))  # type: ignore[misc]
 
     def _left(self, pidfd: int) -> None:
         self._forget(pidfd)
@@ -451,7 +453,7 @@ class Supervisor:
         )
         if asked and not self._changed:  # others are about to end as well, and one record will do
             self._record_from = time.monotonic() + TOGETHER
-            self._after(TOGETHER, lambda: None)
+            self.after(TOGETHER, lambda: None)
         self._changed[container.id] = container
         if not asked and self._restarts(unit):
             self._restart_later(unit)
@@ -486,7 +488,7 @@ class Supervisor:
             unit.backoff = BACKOFF_FIRST
         delay = unit.backoff
         unit.backoff = min(unit.backoff * 2, BACKOFF_LAST)
-        unit.timers.append(self._after(delay, lambda: self._restart(unit)))
+        unit.timers.append(self.after(delay, lambda: self._restart(unit)))
 
     def _restart(self, unit: Unit) -> None:
         unit.timers.clear()
@@ -556,7 +558,7 @@ class Supervisor:
                 self._cancel(unit.timers)
                 self._signal_stop(unit, unit.handle)
         if again:
-            self._after(0.005, lambda: self._stop_next(units))
+            self.after(0.005, lambda: self._stop_next(units))
 
     def _signal_stop(self, unit: Unit, handle: Handle) -> None:
         number = signal_number(unit.container.stop_signal)
@@ -564,12 +566,12 @@ class Supervisor:
             self.backend.stop(handle)
             return
         self.backend.signal(handle, number)
-        unit.timers.append(self._after(unit.component.stop_timeout, lambda: self._kill(unit, handle)))
+        unit.timers.append(self.after(unit.component.stop_timeout, lambda: self._kill(unit, handle)))
 
     def _kill(self, unit: Unit, handle: Handle) -> None:
         if unit.handle is handle:
             self.backend.stop(handle)
-            unit.timers.append(self._after(KILL_AGAIN, lambda: self._kill(unit, handle)))
+            unit.timers.append(self.after(KILL_AGAIN, lambda: self._kill(unit, handle)))
 
     # -- health -------------------------------------------------------------------------------------------------
 
@@ -588,8 +590,8 @@ class Supervisor:
         except (ContainustError, OSError):
             self._probed(unit, False)
             return
-        self._watch(probe.pidfd, lambda: self._probe_ended(unit))
-        unit.timers.append(self._after(check.timeout, lambda: self.backend.kill_probe(probe)))
+        self.watch(probe.pidfd, lambda: self._probe_ended(unit))
+        unit.timers.append(self.after(check.timeout, lambda: self.backend.kill_probe(probe)))
 
     def _probe_ended(self, unit: Unit) -> None:
         self._cancel(unit.timers)
@@ -629,7 +631,7 @@ class Supervisor:
         if unit.container.health != before:
             emit(self.project, str(unit.container.health), unit.name, id=unit.container.id)
             self._changed[unit.container.id] = unit.container
-        unit.timers.append(self._after(wait, lambda: self._probe(unit)))
+        unit.timers.append(self.after(wait, lambda: self._probe(unit)))
 
 
 def patience(check: Healthcheck) -> float:

@@ -5,7 +5,8 @@ filters only what comes in for itself (``input``) would not see it there. So a p
 where ``input`` denies it, unless the host denies by default in ``forward`` too, whose rules decide then. A closed port
 is left untranslated for what comes from outside, so that its packets meet ``input`` itself.
 
-The host's rules are read when rules are put in force: at each ``ctst run``, start and restart.
+The host's rules are read when rules are put in force: at each ``ctst run``, start and restart, and by the supervisor
+when they change (:mod:`containust.runtime.network.watch`).
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class StackNetworks:
     interface]}}; it is
     changed in place and the caller saves it."""
 
-    __slots__ = ("_links", "_nft", "_routes", "group", "project", "recorded")
+    __slots__ = ("_links", "_nft", "_routes", "group", "left", "project", "recorded", "wide")
 
     def __init__(self, project: str, recorded: dict[str, dict[str, Any]] | None = None) -> None:
         self.project = project
@@ -49,6 +49,9 @@ class StackNetworks:
         self.group = int(project[:7], 16) | 0x10000000
         self._links: list[rt.Link] | None = None
         self._routes: list[rt.Route] = []
+        # What was published on more than loopback, and which of it the host's firewall keeps closed.
+        self.wide: list[Expose] = []
+        self.left: list[Packet] = []
         # Kept open: closing it waits for what the kernel has still to free.
         self._nft: Connection | None = None
 
@@ -233,12 +236,12 @@ class StackNetworks:
         outside = wide or bool(set(self.recorded) - closed)
         try:
             nft = self._nft = self._nft or nf.connect()
-            left: list[Packet] = []
+            self.wide, self.left = [], []
             if wide:
                 from containust.runtime.network.firewall import left_to_input
 
-                left = left_to_input(nft, exposes)
-            content = rules.build(self.project, self.recorded, maps, closed, services, left)
+                self.wide, self.left = list(exposes), left_to_input(nft, exposes)
+            content = rules.build(self.project, self.recorded, maps, closed, services, self.left)
             if (maps["published6"] or maps["open6"]) and forwarding.bridge_is_filtered():
                 rules.route_loopback6(nft, self.project, self.recorded)
             if not outside:
@@ -255,6 +258,22 @@ class StackNetworks:
                 forget_udp(nft, targets)
         except OSError as error:
             raise _refused(error, "cannot set the rules of the project's networks") from error
+
+    def outdated(self, published: StackNetworks | None) -> bool:
+        """Whether rules have to be put in force again: they are gone, or the host admits other ports than it did."""
+        nft = nf.connect()
+        try:
+            if not any(name == rules.table_name(self.project) for name, _ in nf.tables(nft)):
+                return True
+            if published is None or not published.wide:
+                return published is None
+            from containust.runtime.network.firewall import left_to_input
+
+            return left_to_input(nft, published.wide) != published.left
+        except OSError:
+            return False
+        finally:
+            nft.close()
 
     def _forward(self, nft: Connection) -> None:
         if self._links is None:
