@@ -107,7 +107,8 @@ class User:
             assert one.stdout is not None
             one.stdout.close()
         self.environ = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            # CONTAINUST_TEST_PATH: directories with another pasta than the system's, to be tested.
+            "PATH": f"{os.environ.get('CONTAINUST_TEST_PATH', '')}:/usr/local/bin:/usr/bin:/bin".lstrip(":"),
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
         }
@@ -199,12 +200,10 @@ class User:
                 client.connect((address, port))
                 if send or protocol == "udp":
                     client.send(send or b"?")
-                data = b""
                 while piece := client.recv(65536):
-                    data += piece
+                    os.write(writer, piece)
                     if protocol == "udp":
                         break
-                os.write(writer, data)
             except OSError:
                 pass
             finally:

@@ -125,6 +125,9 @@ class Keeper:
             self.user, self.network = namespaces.surviving(self.project)
             if self.user < 0:
                 self.user = namespaces.new_user()
+            from containust.runtime.rootless import programs
+
+            self.program = programs.resume(self.user, self.network, self.run)
         fds.append(self.user)
 
     def do_network(self, fds: list[int]) -> None:
@@ -163,7 +166,6 @@ class Keeper:
         if self.program is None:
             if not outside and not ports:
                 return ""
-            programs.end_former(self.run)
             self.program = programs.start(self.user, self.network, self.run, ports)
         else:
             self.program = self.program.forward(ports)

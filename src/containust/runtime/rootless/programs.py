@@ -1,13 +1,17 @@
-"""The program that connects a project's network namespace to the host's network: pasta, else slirp4netns.
+"""The program that connects a project's network namespace to the host's network: pasta or slirp4netns.
 
-Started by the keeper, from outside, once for the whole project. pasta comes first: the containers see the clients' own
-addresses, it knows IPv6, and it is the faster one (bench/rootless.py); slirp4netns also works on a host without any
-route, and takes a change of the published ports without a restart. ``CONTAINUST_ROOTLESS_NETWORK`` names one of them.
+Started by the keeper, from outside, once for the whole project. With pasta containers see the clients' own addresses
+and have IPv6; with slirp4netns they do without, but it also works on a host without any route, and takes a change of
+the published ports without a restart. pasta comes first if it is from the end of 2024 or later: that of 2023, in Debian
+12, leaves a connection open for good whose client has said first that it sends no more (as ``nc`` does), and may answer
+none but the host's loopback.
+``CONTAINUST_ROOTLESS_NETWORK`` names one of them.
 """
 
 from __future__ import annotations
 
 import _signal
+import marshal
 import select
 import time
 
@@ -31,6 +35,7 @@ API = "slirp4netns"
 MTU = 65520
 PATIENCE = 10.0
 SIGTERM, SIGKILL = 15, 9
+LOOPBACK_OPTION = "--host-lo-to-ns-lo"
 SETTING = "CONTAINUST_ROOTLESS_NETWORK"
 
 
@@ -56,9 +61,7 @@ class Program:
         try:
             with Inside(user, network) as there:
                 program._launch(path, there.pid, errors)
-                record = os.open(RECORD, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=run)
-                os.write(record, f"{program.pid} {process.start_ticks(program.pid)}".encode())
-                os.close(record)
+                program._record()
                 if not program._ready():
                     program.end()
                     said = os.pread(errors, 4096, 0).decode(errors="replace").strip().splitlines()
@@ -93,6 +96,12 @@ class Program:
         os.close(null)
         self.pidfd = os.pidfd_open(self.pid)
 
+    def _record(self) -> None:
+        """For the keeper that comes after this one, should it be killed."""
+        record = os.open(RECORD, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.run)
+        os.write(record, marshal.dumps((self.name, self.pid, process.start_ticks(self.pid), sorted(self.ports))))
+        os.close(record)
+
     def forward(self, ports: set[Port]) -> Program:
         """The program with exactly these ports open: itself, or another in its place."""
         if ports == self.ports:
@@ -118,13 +127,12 @@ class Program:
 
     def close(self) -> None:
         """Reap it, and remove its files."""
-        os.waitpid(self.pid, 0)
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass  # of another keeper
         os.close(self.pidfd)
-        for name in (RECORD, PID_FILE, API):
-            try:
-                os.unlink(name, dir_fd=self.run)
-            except FileNotFoundError:
-                pass
+        _forget(self.run)
 
 
 class Pasta(Program):
@@ -136,6 +144,8 @@ class Pasta(Program):
         words = [path, "--foreground", "--quiet", "--config-net", "--no-netns-quit", "--ns-ifname", INTERFACE]
         # Nothing of the host's loopback is reachable from inside: not by the gateway's address, not by its ports.
         words += ["--no-map-gw", "--tcp-ns", "none", "--udp-ns", "none", "--pid", PID_FILE]
+        if is_recent():
+            words.append(LOOPBACK_OPTION)  # older ones do that anyway
         for protocol, option in (("tcp", "--tcp-ports"), ("udp", "--udp-ports")):
             own = sorted((port, address) for address, port, kind in self.ports if kind == protocol)
             for port, address in own:
@@ -195,6 +205,7 @@ class Slirp4netns(Program):
             except ContainustError:
                 self.end()
                 raise
+            self._record()
         return up
 
     def forward(self, ports: set[Port]) -> Program:
@@ -203,6 +214,7 @@ class Slirp4netns(Program):
             self._call("remove_hostfwd", {"id": self._ids.pop(port)})
             self.ports = self.ports - {port}
         self._open(ports - self.ports)
+        self._record()
         return self
 
     def _open(self, ports: set[Port]) -> None:
@@ -257,6 +269,8 @@ def start(user: int, network: int, run: int, ports: set[Port]) -> Program:
     missing = requirements.missing_network([one.name for one in chosen])
     if missing:
         raise ContainustError("S003", f"a network without root: {missing[0]}", missing[1], 'or use network = "none"')
+    if len(chosen) > 1 and not is_recent():
+        chosen.reverse()
     reasons = []
     for one in chosen:
         try:
@@ -266,20 +280,54 @@ def start(user: int, network: int, run: int, ports: set[Port]) -> Program:
     raise ContainustError("R013", "; ".join(reasons), "`ctst doctor` says what is missing")
 
 
-def end_former(run: int) -> None:
-    """End the program of a keeper that was killed."""
+def is_recent() -> bool:
+    """Whether pasta is from the end of 2024 or later, told by an option of that time: its version is no number here
+    and there, and said to terminals only."""
+    path = requirements.find(Pasta.name)
+    if path is None:
+        return False
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    actions = [(os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, writer, 2)]
+    pid = os.posix_spawn(path, [path, "--help"], {}, file_actions=actions)
+    os.close(writer)
+    text = b""
+    while piece := os.read(reader, 65536):
+        text += piece
+    os.close(reader)
+    os.waitpid(pid, 0)
+    return LOOPBACK_OPTION.encode() in text
+
+
+def resume(user: int, network: int, run: int) -> Program | None:
+    """The program of a keeper that was killed: as it runs, or started again with the ports that it had."""
     try:
         fd = os.open(RECORD, os.O_RDONLY | os.O_CLOEXEC, dir_fd=run)
     except FileNotFoundError:
-        return
-    words = os.read(fd, 64).split()
-    os.close(fd)
-    if len(words) == 2 and words[1].isdigit():
-        pidfd = process.open_pidfd(int(words[0]), int(words[1]))
-        if pidfd >= 0:
-            process.send(pidfd, SIGKILL)
-            select.select([pidfd], [], [], 1.0)
-            os.close(pidfd)
+        return None
+    try:
+        name, pid, ticks, ports = marshal.loads(os.read(fd, 1 << 20))
+    except (ValueError, EOFError, TypeError):
+        return None
+    finally:
+        os.close(fd)
+    kind = next(one for one in KNOWN if one.name == name)
+    pidfd = process.open_pidfd(pid, ticks) if ticks is not None else -1
+    if pidfd >= 0 and network >= 0 and kind is Pasta:
+        program = kind(run, set(ports))
+        program.user, program.network, program.pid, program.pidfd = user, network, pid, pidfd
+        return program
+    if pidfd >= 0:
+        process.send(pidfd, SIGKILL)
+        select.select([pidfd], [], [], 1.0)
+        os.close(pidfd)
+    _forget(run)
+    try:
+        return kind.begin(user, network, run, set(ports)) if network >= 0 else None
+    except ContainustError:
+        return None  # the next start says what is wrong
+
+
+def _forget(run: int) -> None:
     for name in (RECORD, PID_FILE, API):
         try:
             os.unlink(name, dir_fd=run)
