@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -140,6 +141,32 @@ def test_broken_files_are_reported_and_never_crash(text: str, data: st.DataObjec
         format_source(source)
     except ContainustError as error:
         assert error.code == "E001"
+
+
+EVERYTHING = """\
+// Everything at once.
+IMPORT "lib.ctst" AS lib
+COMPONENT web FROM lib.base {
+    image = "oci://docker.io/library/nginx:1.27" // trailing
+    ports = [80, "53/udp"]
+    env = { A = "${env.A:-x}", "b c" = true, FROM = 1 }
+    command = ["a", "$${b}", "${secret.s}", ["x"], { y = [1] }]
+}
+CONNECT web -> db, cache
+EXPOSE "[::1]":8080:80/tcp -> web
+"""
+
+
+@pytest.mark.parametrize("end", ["", "=", "\n", "}", '"', "\\", "${", "->", " x =", "[", "{ a", "//", "'", "\udcff"])
+def test_a_file_may_end_anywhere(end: str) -> None:
+    for length in range(len(EVERYTHING)):
+        source = Source("t", EVERYTHING[:length] + end, "/nowhere")
+        problems = Problems()
+        analyse(source, problems, True, {}, None, strict=True)
+        render(finish(problems))
+        with contextlib.suppress(ContainustError):
+            text = format_source(source)
+            assert format_source(Source("t", text, None)) == text
 
 
 def test_canonical_layout() -> None:

@@ -146,7 +146,7 @@ def no_value(parser: Parser, token: Token) -> Value | None:
         ):
             parser.at += 1
         return Value("error", token[1], parser.tokens[parser.at - 1][2], None)
-    ends = token[0] in CLOSING or parser.tokens[parser.at + 1][0] == "="
+    ends = token[0] in CLOSING or (token[0] != END and parser.tokens[parser.at + 1][0] == "=")
     if ends and first_on_line(parser.source.text, token[1]):
         parser.line_ends("expected a value")
         return None

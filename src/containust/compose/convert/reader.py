@@ -38,7 +38,7 @@ def merge(under: Item, over: Item, path: tuple[str, ...] = ()) -> Item:
                 result[key] = merge(result[key], item, (*path, key)) if key in result else item
             return over.new(result)
         return over
-    if isinstance(under.value, list) or isinstance(over.value, list):
+    if name in ADDED or isinstance(under.value, list) or isinstance(over.value, list):
         first, second = as_list(under), as_list(over)
         if name == "volumes":
             targets = {target(item) for item in second}
@@ -103,6 +103,7 @@ class Project:
         self.directory = os.path.dirname(os.path.abspath(paths[0]))
         self.top = Scope(beside(self.directory), environ)
         self.scopes: dict[str, Scope] = {}  # by the path of the file
+        self.files: dict[tuple[str, str], Item] = {}
         merged: Item | None = None
         for path in paths:
             tree = self.load(path, self.directory, (), self.top)
@@ -120,7 +121,7 @@ class Project:
         if key in chain:
             raise ContainustError("E008", f"includes go in a circle: {' -> '.join([*chain, key])}")
         self.scopes[path] = scope
-        tree = load_yaml(path, base)
+        tree = self.read(path, base)
         services = tree.value.get("services")
         if services is not None and isinstance(services.value, dict):
             resolved = {name: self.extended(path, base, services.value, name, ()) for name in services.value}
@@ -131,6 +132,16 @@ class Project:
             one = self.included(entry, base, (*chain, key), scope)
             included = one if included is None or one is None else merge(included, one)
         return tree if included is None else merge(included, tree)
+
+    def read(self, path: str, base: str) -> Item:
+        """One file, read once, its documents merged."""
+        if (path, base) not in self.files:
+            first, *others = load_yaml(path, base)
+            for one in others:
+                first = merge(first, one)
+            self.files[path, base] = first
+        found = self.files[path, base]
+        return found.new(dict(found.value))
 
     def included(self, entry: Item, base: str, chain: tuple[str, ...], scope: Scope) -> Item | None:
         """One entry of ``include``: its files, the later over the earlier, with variables of their own."""
@@ -182,7 +193,7 @@ class Project:
             other_path = os.path.join(base, self.text(file))
             other_base = os.path.dirname(other_path)
             self.scopes.setdefault(other_path, self.scopes.get(path, self.top))
-            tree = load_yaml(other_path, other_base)
+            tree = self.read(other_path, other_base)
             section = tree.value.get("services")
             others = section.value if section is not None and isinstance(section.value, dict) else {}
         if not isinstance(other_name, str):

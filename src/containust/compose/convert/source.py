@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 LARGEST = 16 * 2**20
 
 
-def load_yaml(path: str, base: str) -> Item:
-    """The root of the file at ``path``.
+def load_yaml(path: str, base: str) -> list[Item]:
+    """The documents of the file at ``path``; later ones override earlier ones.
 
     Raises ContainustError: S004 when there is no such file, E001 when it is no YAML mapping, U001 without
     PyYAML.
@@ -26,24 +26,51 @@ def load_yaml(path: str, base: str) -> Item:
         ) from None
     loader_class: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     loader = type("Loader", (loader_class,), {"yaml_implicit_resolvers": {}})
+    text = _read(path)
+    try:
+        documents = [_item(root, path, base) for root in yaml.compose_all(text, loader) if root is not None]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _wrong_yaml(error, text, path) from None
+    for item in documents:
+        if not isinstance(item.value, dict):
+            where = f", line {item.line}" if len(documents) > 1 else ""
+            raise ContainustError("E001", f"{path}{where} is no mapping", "a Compose file starts with services:")
+    return documents or [Item({}, path, 1, base)]
+
+
+def _read(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            data = file.read(LARGEST)
-    except FileNotFoundError:
+            data = file.read(LARGEST + 1)
+    except (FileNotFoundError, NotADirectoryError):
         raise ContainustError("S004", f"there is no file {path}", "name the Compose file") from None
+    except IsADirectoryError:
+        raise ContainustError("S004", f"{path} is a directory", "name the Compose file in it") from None
     except OSError as error:
         raise ContainustError("S003", f"cannot read {path}: {error.strerror}", "check its permissions") from None
+    if len(data) > LARGEST:
+        raise ContainustError("E001", f"{path} is larger than {LARGEST >> 20} MiB", "name a Compose file")
     try:
-        root = yaml.compose(data, loader)
-        item = _item(root, path, base) if root is not None else Item({}, path, 1, base)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        why = getattr(error, "problem", None) or "it is nested too deeply"
-        raise ContainustError("E001", f"{path}{where}: {why}", "mend the YAML first") from None
-    if not isinstance(item.value, dict):
-        raise ContainustError("E001", f"{path} is no mapping", "a Compose file starts with services:")
-    return item
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ContainustError("E001", f"{path}, line {line}: this is not UTF-8", "save the file as UTF-8") from None
+
+
+def _wrong_yaml(error: Exception, text: str, path: str) -> ContainustError:
+    mark = getattr(error, "problem_mark", None)
+    position = getattr(error, "position", None)
+    where = f", line {mark.line + 1}" if mark else ""
+    if mark is None and isinstance(position, int):
+        where = f", line {text.count(chr(10), 0, position) + 1}"
+    why = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is nested too deeply"
+    help = "mend the YAML first"
+    lines = text.splitlines()
+    if mark and mark.line < len(lines) and lines[mark.line][: mark.column + 1].endswith("\t"):
+        help = "YAML indents with spaces, not with tabs"
+    elif "undefined alias" in str(why):
+        help = "an anchor is written &name, above where *name uses it"
+    return ContainustError("E001", f"{path}{where}: {why}", help)
 
 
 def _item(root: Any, path: str, base: str) -> Item:
@@ -78,7 +105,10 @@ def _item(root: Any, path: str, base: str) -> Item:
                 child = convert(value_node)
                 merged += child.value if isinstance(child.value, list) else [child]
                 continue
-            key = str(key_node.value) if key_node.id == "scalar" else "?"
+            if key_node.id != "scalar":
+                line = key_node.start_mark.line + 1
+                raise ContainustError("E006", f"{path}, line {line}: a key is no text", "Compose refuses it too")
+            key = str(key_node.value)
             if key in result:
                 line = key_node.start_mark.line + 1
                 raise ContainustError("E003", f"{path}, line {line}: key {key!r} is there twice")

@@ -39,6 +39,7 @@ class Writer:
         self.environ = environ
         self.profiles = set(profiles) | set(filter(None, environ.get("COMPOSE_PROFILES", "").split(",")))
         self.names: dict[str, str] = {}
+        self.judged: dict[tuple[str, str], str] = {}
         self.root: dict[str, Item] = self.project.root.value
 
     def warn(self, item: Item, why: str) -> None:
@@ -94,6 +95,11 @@ class Writer:
 
         A variable that is not set is no reason: Compose would ask for it too.
         """
+        if (key, literal) not in self.judged:
+            self.judged[key, literal] = self._judgement(key, literal)
+        return self.judged[key, literal]
+
+    def _judgement(self, key: str, literal: str) -> str:
         problems = Problems()
         source = Source(
             os.path.join(self.directory, "converted"), f"COMPONENT c {{ {key} = {literal} }}", self.directory
@@ -111,7 +117,10 @@ class Writer:
     def conversion(self) -> Conversion:
         services = self.root.get("services")
         if services is None or not isinstance(services.value, dict) or not services.value:
-            raise ContainustError("E006", f"{self.project.root.file} has no services", "name a Compose file")
+            what = "has no services"
+            if services is not None and services.value and not isinstance(services.value, dict):
+                what = f"line {services.line}: services is no mapping"
+            raise ContainustError("E006", f"{self.project.root.file} {what}", "name a Compose file")
         for name in services.value:
             self.names[name] = self.component_name(name, services.value[name])
         lines = [f"// Converted from {', '.join(os.path.basename(one) for one in self.sources())}."]
