@@ -321,7 +321,7 @@ class Engine:
         needed = sorted({name for own in names.values() for name in own})
         if not needed:
             return
-        networks = self.networks(state)
+        networks = self._networks = self.networks(state)
         networks.ensure(needed)
         for container in containers:
             keep = kept.get(container.name) or places(container.attachments)
@@ -452,7 +452,8 @@ class Engine:
 
                 services = host_services(state)
             # Kept, because closing its nf_tables socket waits for a grace period of the kernel (16 ms).
-            self._networks = self.networks(state)
+            if self._networks is None or self._networks.recorded is not state.networks:
+                self._networks = self.networks(state)
             self._networks.publish(exposes, attachments, offline, services)
 
     def reconnect(self, names: list[str]) -> list[Container]:

@@ -12,6 +12,7 @@ when they change (:mod:`containust.runtime.network.watch`).
 from __future__ import annotations
 
 from containust.core import nftables as nf
+from containust.core.netlink import NetlinkError
 from containust.core.nfjudge import Judge, Packet, filter_chains
 from containust.runtime.network.rules import PROTOCOLS, TABLE_PREFIX
 
@@ -27,6 +28,8 @@ OURS = TABLE_PREFIX.rstrip("-")
 LOOPBACK = ("127.", "::1", "localhost")
 # A port that no rule names: what happens to it is what happens by default.
 NOBODYS = 1
+RETRIES = 3  # a chain may go while its rules are read
+ENOENT = 2
 
 
 class Firewall:
@@ -48,10 +51,9 @@ class Firewall:
     def closed(self, expose: Expose) -> list[tuple[Packet, Chain]]:
         """As which packets from other hosts a published port is to be left to ``input``, and the chain that says so."""
         found = []
-        for family in _families(expose):
-            packet = Packet(family, PROTOCOLS[expose.protocol], expose.host_port)
+        for packet in _packets(expose):
             chain = self.refusing(self.input, packet)
-            if chain and not self.denies_by_default(self.forward, family):
+            if chain and not self.denies_by_default(self.forward, packet.family):
                 found.append((packet, chain))
         return found
 
@@ -75,8 +77,15 @@ def left_to_input(connection: Connection, exposes: Iterable[Expose]) -> list[Pac
     wide = [expose for expose in exposes if open_to_others(expose)]
     if not wide:
         return []
-    firewall = Firewall(connection)
-    return [packet for expose in wide for packet, _ in firewall.closed(expose)]
+    for _ in range(RETRIES):
+        try:
+            firewall = Firewall(connection)
+            return [packet for expose in wide for packet, _ in firewall.closed(expose)]
+        except NetlinkError as error:
+            if error.errno != ENOENT:
+                raise
+    # It changes all the time; closed is what can be made good later.
+    return [packet for expose in wide for packet in _packets(expose)]
 
 
 def warnings(exposes: Iterable[Expose]) -> list[tuple[str, str]]:
@@ -105,6 +114,11 @@ def warnings(exposes: Iterable[Expose]) -> list[tuple[str, str]]:
     finally:
         connection.close()
     return found
+
+
+def _packets(expose: Expose) -> list[Packet]:
+    """What other hosts send to a published port."""
+    return [Packet(family, PROTOCOLS[expose.protocol], expose.host_port) for family in _families(expose)]
 
 
 def _families(expose: Expose) -> tuple[int, ...]:

@@ -251,6 +251,7 @@ class StackNetworks:
                     # The rules first: what forwarding would let through, they already keep apart.
                     rules.enforce(nft, self.project, content)
                     self._forward(nft)
+                    self._links = None  # the host's may be others by the next time
             targets = rules.udp_targets(exposes, attachments)
             if targets:
                 from containust.core.conntrack import forget_udp
