@@ -70,8 +70,8 @@ def test_a_user_without_privileges_is_told_and_nothing_breaks(ctst: Ctst) -> Non
         pytest.skip("others may not read this checkout")
     assert done.returncode == 1, done.stderr
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
-    assert checks["user"]["status"] == "fail"
-    assert "root" in checks["user"]["help"]
+    assert checks["subordinate ids"]["status"] == "fail"
+    assert "usermod --add-subuids" in checks["subordinate ids"]["help"] or "uidmap" in checks["subordinate ids"]["help"]
 
 
 def test_a_probe_that_breaks_hides_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

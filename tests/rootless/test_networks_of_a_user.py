@@ -56,8 +56,8 @@ def program(request: pytest.FixtureRequest, user: User) -> str:
 
 def recent(user: User) -> bool:
     """Whether the user's pasta is from the end of 2024 or later."""
-    done = subprocess.run(["pasta", "--help"], env=user.environ, capture_output=True, text=True, check=False)
-    return "--host-lo-to-ns-lo" in done.stdout + done.stderr
+    words = ["pasta", "--host-lo-to-ns-lo", "--version"]
+    return subprocess.run(words, env=user.environ, capture_output=True, check=False).returncode == 0
 
 
 def test_the_program_that_works_best_is_chosen(user: User) -> None:
@@ -261,12 +261,11 @@ def test_after_everything_is_killed_at_once_nothing_is_left(user: User, program:
     assert user.ask("127.0.0.1", 8080, user.network).startswith("web ")
 
 
-def test_without_a_route_slirp4netns_serves(user: User) -> None:
+def test_a_host_without_any_route_will_do(user: User) -> None:
     for command in ("ip route del default", "ip -6 route del default", "ip link set up0 down"):
         assert os.system(f"nsenter --net=/proc/{os.getpid()}/fd/{user.network} {command}") == 0
     user.write(stack())
     user.ok("run", "-d", seconds=60)
-    assert len(user.running("/slirp4netns")) == 1
     assert user.ask("127.0.0.1", 8080, user.network).startswith("web ")
 
 

@@ -34,27 +34,43 @@ class Check(Record):
 def examine(directory: str) -> list[Check]:
     """Every check, in the order of a container's birth. ``directory`` is where the project's layers lie (or its
     nearest existing parent): its file system has to take id mappings."""
-    from containust.runtime import leftovers
-
     result: list[Check] = []
-    for probe in (
+    probes = _of_user(directory) if os.geteuid() else _of_root(directory)
+    for probe in (*probes, seccomp, landlock, bytecode, path_files):
+        result += _guarded(probe)
+    if not os.geteuid():
+        from containust.runtime import leftovers
+
+        result += _guarded(leftovers.checks)
+    return result
+
+
+def _of_root(directory: str) -> list[Callable[[], list[Check]]]:
+    return [
         user,
         lambda: namespaces(directory),
         user_namespace_limit,
-        subordinate_ids,
         cgroups,
         images,
         nf_tables,
         forwarding_changes,
         firewall,
-        seccomp,
-        landlock,
-        bytecode,
-        path_files,
-        leftovers.checks,
-    ):
-        result += _guarded(probe)
-    return result
+    ]
+
+
+def _of_user(directory: str) -> list[Callable[[], list[Check]]]:
+    from containust.runtime.rootless import doctor
+
+    return [
+        doctor.user,
+        doctor.subordinate_ids,
+        lambda: doctor.sandbox(directory),
+        user_namespace_limit,
+        doctor.limits,
+        doctor.images,
+        doctor.network,
+        doctor.session,
+    ]
 
 
 def _guarded(probe: Callable[[], list[Check]]) -> list[Check]:
@@ -71,9 +87,7 @@ def _guarded(probe: Callable[[], list[Check]]) -> list[Check]:
 
 def user() -> list[Check]:
     """Who runs this."""
-    if os.geteuid() == 0:
-        return [Check("user", OK, "root")]
-    return [Check("user", FAIL, f"uid {os.geteuid()}", "run ctst as root: rootless operation is still to come")]
+    return [Check("user", OK, "root")]
 
 
 def namespaces(directory: str) -> list[Check]:
@@ -193,30 +207,6 @@ def user_namespace_limit() -> list[Check]:
             )
         ]
     return [Check("user.max_user_namespaces", OK, limit or "not limited by this kernel")]
-
-
-def subordinate_ids() -> list[Check]:
-    """Ranges of /etc/subuid and /etc/subgid (subuid(5)); root takes its own and needs none."""
-    if os.geteuid() == 0:
-        return [Check("subordinate ids", OK, "not needed by root")]
-    import pwd
-
-    name = pwd.getpwuid(os.geteuid()).pw_name
-    lacking = [
-        path
-        for path in ("/etc/subuid", "/etc/subgid")
-        if not any(line.split(":")[0] in (name, str(os.geteuid())) for line in _read(path).splitlines())
-    ]
-    if lacking:
-        return [
-            Check(
-                "subordinate ids",
-                WARN,
-                f"{name} has none in {' and '.join(lacking)}",
-                f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}",
-            )
-        ]
-    return [Check("subordinate ids", OK, f"{name} has some")]
 
 
 def cgroups() -> list[Check]:

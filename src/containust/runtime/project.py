@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# The user whom this process runs for as root of a user namespace (runtime.rootless); None for the host's root.
+rootless_user: int | None = None
 NAME = ".containust"
 DEFAULT_FILE = "containust.ctst"
 

@@ -68,7 +68,7 @@ class RootlessRunning(RunningContainers):
         return usage.network(container)
 
     def _processes(self, component: Component) -> int:
-        if self.groups.version:
+        if self.groups.version and "pids" in groups.offered(getattr(self.groups, "root", "")):
             return 0
         allowed = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         wanted = component.pids or DEFAULT_PIDS

@@ -11,6 +11,7 @@ from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import syscalls
 from containust.core.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER
+from containust.runtime import project
 from containust.runtime.rootless.keeper import PACKET, SOCKET, live
 
 TYPE_CHECKING = False
@@ -39,11 +40,13 @@ class Client:
         if self.inside:
             return
         self._project.create()
+        user = os.geteuid()
         _, fds = self.ask("user")
         try:
             syscalls.setns(fds[0], CLONE_NEWUSER)
         finally:
             os.close(fds[0])
+        project.rootless_user = user
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         syscalls.unshare(CLONE_NEWNS)

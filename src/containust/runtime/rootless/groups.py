@@ -7,9 +7,11 @@ delegates ``user@UID.service`` so. There is none on cgroup v1, nor for a login s
 from __future__ import annotations
 
 from containust.common import os
+from containust.common.types import DEFAULT_PIDS
 from containust.core.cgroup import Limits, read_text, write_control
 from containust.core.cgroup.none import NoManager, declared, refuse
 from containust.core.cgroup.v2 import V2Cgroup, V2Manager
+from containust.runtime import project
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,19 +58,32 @@ def delegated(path: str) -> str | None:
     return found
 
 
+def offered(root: str) -> list[str]:
+    """The controllers that are delegated at ``root``."""
+    return (read_text(f"{root}/cgroup.controllers") or "").split()
+
+
+def delegation_remedy(controllers: list[str]) -> str:
+    """What delegates more controllers."""
+    user = os.geteuid() or project.rootless_user
+    return (
+        f"as root: systemctl set-property user@{user}.service Delegate=yes, or write +{' +'.join(controllers)} into "
+        "cgroup.subtree_control of the groups above"
+    )
+
+
 class DelegatedManager(V2Manager):
     """Groups below a directory that belongs to the user. No device filter: nobody there can make device nodes."""
 
     def create(self, path: str, limits: Limits) -> V2Cgroup:
-        offered = (read_text(f"{self.root}/cgroup.controllers") or "").split()
-        lacking = [name for name in declared(limits) if CONTROLLERS[name] not in offered]
-        missing = " ".join(dict.fromkeys(CONTROLLERS[name] for name in lacking))
-        refuse(
-            lacking,
-            f"the controller {missing} is not delegated to you in {self.root}",
-            f"as root: systemctl set-property user@{os.geteuid()}.service Delegate=yes, or write +{missing} into "
-            "cgroup.subtree_control of the groups above",
-        )
+        there = offered(self.root)
+        lacking = [name for name in declared(limits) if CONTROLLERS[name] not in there]
+        if limits.pids == DEFAULT_PIDS and "pids" in lacking:
+            lacking.remove("pids")
+            limits.pids = None  # RLIMIT_NPROC does for it
+        missing = list(dict.fromkeys(CONTROLLERS[name] for name in lacking))
+        why = f"the controller {' and '.join(missing)} is not delegated to you in {self.root}"
+        refuse(lacking, why, delegation_remedy(missing))
         self._make_room()
         return super().create(path, limits)
 

@@ -260,17 +260,23 @@ class Slirp4netns(Program):
 KNOWN: tuple[type[Program], ...] = (Pasta, Slirp4netns)
 
 
+def order() -> list[type[Program]]:
+    """The programs in the order in which they are tried. Raises UsageError for a setting that names none."""
+    named = os.environ.get(SETTING)
+    if named:
+        chosen = [one for one in KNOWN if named == one.name]
+        if not chosen:
+            raise UsageError(f"{SETTING} is {named!r}", f"use {' or '.join(one.name for one in KNOWN)}, or unset it")
+        return chosen
+    return [Pasta, Slirp4netns] if is_recent() else [Slirp4netns, Pasta]
+
+
 def start(user: int, network: int, run: int, ports: set[Port]) -> Program:
     """The first of the programs that works. Raises ContainustError S003 when none is installed, R013 with reasons."""
-    named = os.environ.get(SETTING)
-    chosen = [one for one in KNOWN if named in (None, "", one.name)]
-    if not chosen:
-        raise UsageError(f"{SETTING} is {named!r}", f"use {' or '.join(one.name for one in KNOWN)}, or unset it")
+    chosen = order()
     missing = requirements.missing_network([one.name for one in chosen])
     if missing:
         raise ContainustError("S003", f"a network without root: {missing[0]}", missing[1], 'or use network = "none"')
-    if len(chosen) > 1 and not is_recent():
-        chosen.reverse()
     reasons = []
     for one in chosen:
         try:
@@ -281,21 +287,16 @@ def start(user: int, network: int, run: int, ports: set[Port]) -> Program:
 
 
 def is_recent() -> bool:
-    """Whether pasta is from the end of 2024 or later, told by an option of that time: its version is no number here
+    """Whether pasta is from the end of 2024 or later: it knows an option of that time. Its version is no number here
     and there, and said to terminals only."""
     path = requirements.find(Pasta.name)
     if path is None:
         return False
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    actions = [(os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, writer, 2)]
-    pid = os.posix_spawn(path, [path, "--help"], {}, file_actions=actions)
-    os.close(writer)
-    text = b""
-    while piece := os.read(reader, 65536):
-        text += piece
-    os.close(reader)
-    os.waitpid(pid, 0)
-    return LOOPBACK_OPTION.encode() in text
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
+    pid = os.posix_spawn(path, [path, LOOPBACK_OPTION, "--version"], {}, file_actions=actions)
+    os.close(null)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def resume(user: int, network: int, run: int) -> Program | None:

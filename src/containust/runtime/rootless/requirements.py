@@ -6,6 +6,7 @@ from containust.common import os
 from containust.common.errors import ContainustError
 
 SUBUID, SUBGID = "/etc/subuid", "/etc/subgid"
+PACKAGES = {"pasta": "passt", "slirp4netns": "slirp4netns"}
 TUN = "/dev/net/tun"
 NEEDED = 65535  # beside the user's own id: an image may use any id up to that
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -133,9 +134,10 @@ def check() -> None:
 def missing_network(names: list[str]) -> tuple[str, str] | None:
     """What keeps containers from a network, with the remedy; ``names`` are the programs of which one is needed."""
     if not any(map(find, names)):
-        return f"neither {' nor '.join(names)} is installed" if len(names) > 1 else f"{names[0]} is not installed", (
-            "as root: apt-get install passt" if "pasta" in names else "as root: apt-get install slirp4netns"
-        )
+        if len(names) > 1:
+            package = "slirp4netns (or passt, if it is from the end of 2024 or later)"
+            return "neither pasta nor slirp4netns is installed", f"as root: apt-get install {package}"
+        return f"{names[0]} is not installed", f"as root: apt-get install {PACKAGES[names[0]]}"
     if not os.path.exists(TUN):
         return f"there is no {TUN}", "as root: modprobe tun"
     if not os.access(TUN, os.R_OK | os.W_OK):
