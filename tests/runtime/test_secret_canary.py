@@ -61,6 +61,38 @@ def test_a_secret_stays_in_its_container(ctst: Ctst) -> None:
     assert holders(ctst.directory) == []
 
 
+PASSWORD = "p@ss:w/rd?#% é"
+ENCODED = "p%40ss%3Aw%2Frd%3F%23%25%20%C3%A9"
+URLS = """
+COMPONENT keeper {
+    image   = "host:///bin/busybox"
+    command = [
+        "busybox", "sh", "-c", "echo 1 $DSN; echo 2 $PLAIN; echo 3 $0; exec busybox sleep 1000",
+        "amqp://guest:${secret.token}@queue/${secret.token}",
+    ]
+    env     = {
+        DSN   = "postgres://shop:${secret.token}@db:5432/shop"
+        PLAIN = "${secret.token}"
+    }
+}
+"""
+
+
+def test_a_password_in_a_url_is_percent_encoded_and_masked(ctst: Ctst) -> None:
+    """None of its characters may end the password and begin a host, a path or a query."""
+    secrets = ctst.directory / ".containust" / "secrets"
+    secrets.mkdir(parents=True, mode=0o700)
+    (secrets / "token").write_text(PASSWORD + "\n")
+    (secrets / "token").chmod(0o600)
+    ctst.write(URLS)
+    ctst.ok("run", "-d")
+    given = ctst.ok("exec", "keeper", "--", "busybox", "env")
+    assert f"DSN=postgres://shop:{ENCODED}@db:5432/shop\n" in given
+    assert f"PLAIN={PASSWORD}\n" in given
+    lines = ["1 postgres://shop:***@db:5432/shop", "2 ***", "3 amqp://guest:***@queue/***"]
+    assert eventually(lambda: all(line in ctst.ok("logs", "keeper") for line in lines)), ctst.ok("logs", "keeper")
+
+
 def test_no_secret_no_start(ctst: Ctst) -> None:
     ctst.write(STACK)
     done = ctst("run", "-d")

@@ -4,9 +4,10 @@ if exists("b:current_syntax")
 endif
 
 syntax case match
-syntax keyword ctstKeyword IMPORT AS COMPONENT FROM CONNECT EXPOSE
-syntax keyword ctstReserved HEALTHCHECK RESTART NETWORK SECRET
-syntax keyword ctstBoolean true false
+" Matches, not keywords: a keyword can be the key of a map.
+syntax match ctstKeyword "\<\(IMPORT\|AS\|COMPONENT\|FROM\|CONNECT\|EXPOSE\)\>"
+syntax match ctstReserved "\<\(HEALTHCHECK\|RESTART\|NETWORK\|SECRET\)\>"
+syntax match ctstBoolean "\<\(true\|false\)\>"
 syntax match ctstNumber "\<\d\+\>"
 syntax match ctstArrow "->"
 syntax match ctstProtocol "/\(tcp\|udp\)\>"
@@ -15,7 +16,7 @@ syntax match ctstProperty "\<\(required_params\|capabilities\|stop_timeout\|heal
 syntax match ctstWrongComment "#.*$"
 syntax match ctstComment "//.*$" contains=@Spell
 syntax region ctstString start=+"+ skip=+\\.+ end=+"+ oneline contains=ctstEscape,ctstInterpolation,@Spell
-syntax match ctstInterpolation +\${[^}"]*}+ contained
+syntax match ctstInterpolation +\${\([^}"\\]\|\\.\)*}+ contained
 syntax match ctstEscape +\\\(["\\ntr]\|u{\x\+}\)+ contained
 syntax match ctstEscape +\$\${+ contained
 

@@ -11,6 +11,7 @@ from containust.common.types import Ref
 from containust.compose.secrets import find_secret
 from containust.runtime import spec
 from containust.runtime.logs import JOURNAL, peek, take
+from containust.runtime.values import forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def secrets(container: Container, project: Project) -> list[bytes]:
     values = []
     for name in names:
         try:
-            values.append(os.fsencode(find_secret(name, project.directory, os.environ)))
+            values += forms(find_secret(name, project.directory, os.environ))
         except ContainustError:
             pass
     given = _environment(container.pid or 0) if names else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from containust.common import os
 from containust.common.errors import ContainustError
+from containust.compose.interpolation import percent_encoded
 from containust.runtime import spec
 
 TYPE_CHECKING = False
@@ -18,8 +19,7 @@ def look_up(component: Component, ref: Ref, state: State, masks: list[bytes], se
     """The value of ``ref`` in ``component``; a secret's goes into ``masks`` too. Raises ContainustError E002."""
     if ref.kind == "secret":
         value = secret(ref.name)
-        if value:
-            masks.append(os.fsencode(value))
+        masks += forms(value)
         return value
     target = state.by_name(ref.name)
     if target is None:
@@ -34,6 +34,11 @@ def look_up(component: Component, ref: Ref, state: State, masks: list[bytes], se
     from containust.compose.graph import protocol
 
     return f"{protocol(other.image)}://{host}" + (f":{port}" if port else "")
+
+
+def forms(secret: str) -> list[bytes]:
+    """How a secret's value can stand in what a container writes: as it is, and as URLs have it."""
+    return [os.fsencode(form) for form in dict.fromkeys((secret, percent_encoded(secret))) if form]
 
 
 def reach(component: Component, other: Component, state: State) -> str:
