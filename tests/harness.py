@@ -68,11 +68,8 @@ def marked(token: str) -> list[int]:
 def supervisors(token: str) -> list[int]:
     """Those of them without what they have just made: a probe that has not executed its program yet."""
     found = marked(token)
-    return [pid for pid in found if not {f"PPid:\t{other}" for other in found} & set(status_lines(pid))]
-
-
-def status_lines(pid: int) -> list[str]:
-    return read(f"/proc/{pid}/status").splitlines()
+    parents = {pid: read(f"/proc/{pid}/status").partition("PPid:")[2].split()[:1] for pid in found}
+    return [pid for pid, parent in parents.items() if parent and int(parent[0]) not in found]
 
 
 def mounts(directory: str) -> list[str]:

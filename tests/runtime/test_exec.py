@@ -111,6 +111,19 @@ def test_a_killed_client_leaves_nothing_behind_in_the_container(ctst: Ctst, supe
     assert "sleep 1000" in names_in(ctst)
 
 
+def test_what_is_left_in_the_background_holds_up_nobody_who_reads_the_output(box: Ctst) -> None:
+    assert box.ok("exec", "w", "--", "sh", "-c", "sleep 7775 >/dev/null 2>&1 & echo out; exit 0") == "out\n"
+    assert box("exec", "w", "--", "sh", "-c", "sleep 7776 >/dev/null 2>&1 & exit 9").status == 9
+    names = names_in(box)
+    assert "sleep 7775" in names and "sleep 7776" in names
+
+
+def test_what_is_no_program_is_told(box: Ctst) -> None:
+    box.ok("exec", "w", "--", "sh", "-c", "printf 'no program' > /dev/shm/x; chmod 755 /dev/shm/x")
+    done = box("exec", "w", "--", "/dev/shm/x")
+    assert done.status == 126 and "error[R004]" in done.err, done
+
+
 def test_what_runs_on_in_the_background_outlives_a_client_that_ends(box: Ctst) -> None:
     box.ok("exec", "w", "--", "sh", "-c", "sleep 7774 >/dev/null 2>&1 &")
     time.sleep(0.2)

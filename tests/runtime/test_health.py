@@ -89,6 +89,35 @@ def test_a_reaper_is_pid_1_where_it_is_asked_for(ctst: Ctst) -> None:
     ctst.assert_clean()
 
 
+def test_orphans_of_probes_and_exec_are_reaped_where_pid_1_waits_for_nobody(ctst: Ctst) -> None:
+    """The program of the container is PID 1 and never calls wait, as most do: a place for a zombie a probe would be
+    full in a day."""
+    probe = "(sleep 0.01 &); (setsid sleep 0.02 &); echo >> /tmp/n"
+    ctst.write(
+        component("quick", "exec sleep 1000", check(probe, interval='"30ms"'))
+        + component("slow", "exec sleep 1000", check("(sleep 5 &); sleep 5", interval='"30ms"', timeout='"60ms"'))
+        + component("left", "exec sleep 1000", check("sleep 5 & (setsid sleep 5 &); echo >> /tmp/n", interval='"30ms"'))
+    )
+    ctst.ok("run", "-d", "--timeout", "60")
+    for _ in range(5):
+        ctst.ok("exec", "slow", "--", "sh", "-c", "(sleep 0.02 &); true")
+    killed = [ctst.popen("exec", "slow", "--", "sh", "-c", "(sleep 6 &); sleep 6") for _ in range(3)]
+    eventually(lambda: sum("sleep\0006" in read(f"/proc/{pid}/cmdline") for pid in processes(ctst)) >= 6)
+    for client in killed:
+        client.kill()
+        client.communicate()
+    for name in ("quick", "left"):
+        eventually(lambda name=name: int(ctst.ok("exec", name, "--", "sh", "-c", "wc -l < /tmp/n")) >= 20, 60)
+    eventually(lambda: ctst.rows()["slow"]["health"] == "unhealthy", 60)
+    eventually(lambda: not any("sleep\0006" in read(f"/proc/{pid}/cmdline") for pid in processes(ctst)))
+    # What runs now may be on its way; what has piled up stays.
+    fewest = min(len(zombies(ctst)) for _ in range(20))
+    assert fewest <= 1, zombies(ctst)
+    assert len(processes(ctst)) < 40
+    ctst.ok("stop", "--force")
+    ctst.assert_clean()
+
+
 def test_what_the_reaper_cannot_start_is_told_as_without_it(ctst: Ctst) -> None:
     for program, status in (("nonono", 127), ("/etc/hostname", 126)):
         ctst.write(f'COMPONENT a {{\n image = "host:///bin/busybox"\n init = true\n command = ["{program}"]\n}}\n')

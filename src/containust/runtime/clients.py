@@ -102,7 +102,9 @@ class Clients:
         path = f"{self._containers.run_directory(container)}/{name}"
         if not os.path.exists(path):
             return
-        below(self._containers.groups.find(self._containers.group_path(container)), name).kill()
+        from containust.runtime.reaper import is_reaper
+
+        below(self._containers.groups.find(self._containers.group_path(container)), name).end(is_reaper)
         try:
             os.unlink(path)
         except OSError:

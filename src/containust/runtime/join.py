@@ -69,6 +69,7 @@ def refused(launch: Launch, error: OSError) -> ContainustError:
 
 def enter(launch: Launch, pidfd: int, channel: _socket.socket) -> None:
     """The child: join the other namespaces, then execute the program. Never returns."""
+    launch.channel_fd = channel.fileno()
     step = "ids"
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)

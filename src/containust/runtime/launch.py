@@ -54,6 +54,7 @@ class Launch:
         "binds",
         "capabilities",
         "cgroup",
+        "channel_fd",
         "configure_network",
         "death_signal",
         "dev_fd",
@@ -73,6 +74,7 @@ class Launch:
         "paths",
         "processes",
         "readonly",
+        "reaper",
         "seccomp",
         "shm_size",
         "stdio",
@@ -89,6 +91,8 @@ class Launch:
     paths: list[bytes]  # candidates for execve, in order
     env: dict[bytes, bytes]
     execute: Callable[[bytes, list[bytes], dict[bytes, bytes]], object]  # os.execve, or one through the reaper
+    reaper: int  # the program of one that is to stay above what joins a container; -1 without
+    channel_fd: int  # the child's side of the channel, which that one tells through
     workdir: bytes
     hostname: str
     uid: int
@@ -162,8 +166,13 @@ class Child:
         return int.from_bytes(ancillary[0][2][:4], "little")
 
     def wait_exec(self) -> None:
-        """Return when the program runs; raise what stopped it, with the child reaped."""
+        """Return when the program runs; raise what stopped it, with the child reaped.
+
+        Below a reaper the channel stays open: it tells the program's end.
+        """
         report = self.channel.recv(4096)
+        if report == RUNS:
+            return
         self.channel.close()
         open_channels.discard(self.channel)
         if report:
@@ -190,6 +199,10 @@ class Child:
         os.close(self.pidfd)
         return explain(self.launch, report)
 
+
+# What a reaper tells (core/data/reaper.c): its program runs; or it has ended, with a byte of status, and left others.
+RUNS = b"R"
+ENDED = b"S"
 
 open_channels: set[_socket.socket] = set()
 

@@ -10,7 +10,7 @@ import os
 
 from containust.core.cgroup.below import below
 from containust.runtime import process
-from containust.runtime.launch import open_channels
+from containust.runtime.launch import ENDED, RUNS, open_channels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,31 +25,50 @@ GROUP = "probe"
 
 def start(containers: RunningContainers, container: Container, job: Job) -> Handle:
     """Begin the probe that ``job`` describes. Raises ContainustError R007 or R008 when the container has ended."""
-    return containers.enter(container, job, _group(containers, container))
+    probe = containers.enter(container, job, _group(containers, container))
+    assert probe.child is not None
+    if probe.child.launch.reaper >= 0:
+        probe.channel = probe.child.channel
+    return probe
+
+
+def over(probe: Handle) -> bool:
+    """Whether the probe's program has ended, now that its ``end`` is readable."""
+    if probe.channel:
+        probe.told = probe.channel.recv(4096)
+    return probe.told != RUNS
 
 
 def kill(containers: RunningContainers, probe: Handle) -> None:
     """Kill the probe and everything it has started."""
-    process.send(probe.pidfd, 9)
-    _kill_group(containers, probe)
+    if probe.told == RUNS:
+        _group(containers, probe.container).kill(lambda pid: pid == probe.pid)
+    else:
+        process.send(probe.pidfd, 9)
+    _kill_session(containers, probe)
 
 
 def end(containers: RunningContainers, probe: Handle) -> int | None:
     """Wait status of a probe whose program has ended; what it left behind is killed."""
+    told = probe.told
     if probe.child:
         open_channels.discard(probe.child.channel)
         probe.child.channel.close()
-        probe.child = None
-    _kill_group(containers, probe)
+        probe.child = probe.channel = None
+    group = _group(containers, probe.container)
+    if told[:1] == ENDED:
+        group.end(lambda pid: pid == probe.pid)
+    else:
+        group.kill()
+    _kill_session(containers, probe)
     status = containers.wait(probe)
     os.close(probe.pidfd)
-    return status
+    return told[1] << 8 if told[:1] == ENDED else status
 
 
-def _kill_group(containers: RunningContainers, probe: Handle) -> None:
-    group = _group(containers, probe.container)
-    group.kill()
-    if not group.directory:  # no groups for this user: the session's processes, by the probe that still has its pid
+def _kill_session(containers: RunningContainers, probe: Handle) -> None:
+    if not _group(containers, probe.container).directory:
+        # No groups for this user: the session's processes, by the probe that still has its pid.
         try:
             os.killpg(probe.pid, 9)
         except OSError:

@@ -590,8 +590,12 @@ class Supervisor:
         except (ContainustError, OSError):
             self._probed(unit, False)
             return
-        self.watch(probe.pidfd, lambda: self._probe_ended(unit))
+        self.watch(probe.end, lambda: self._probe_told(unit))
         unit.timers.append(self.after(check.timeout, lambda: self.backend.kill_probe(probe)))
+
+    def _probe_told(self, unit: Unit) -> None:
+        if unit.probe and self.backend.probe_over(unit.probe):
+            self._probe_ended(unit)
 
     def _probe_ended(self, unit: Unit) -> None:
         self._cancel(unit.timers)
@@ -602,7 +606,7 @@ class Supervisor:
         probe = unit.probe
         assert probe is not None
         unit.probe = None
-        self._forget(probe.pidfd)
+        self._forget(probe.end)
         return self.backend.end_probe(probe)
 
     def _probed(self, unit: Unit, success: bool) -> None:

@@ -170,7 +170,7 @@ class Project:
             from containust.runtime.terminal import Terminal
 
             with Terminal(handle.terminal) as terminal:
-                terminal.proxy(handle.pidfd)
+                terminal.proxy(handle.end)
         status = backend.wait(handle)
         if handle.mark:
             handle.mark.remove()

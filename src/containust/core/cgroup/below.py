@@ -52,9 +52,13 @@ class Below:
         self._group.close()
         self.join_fds = []
 
-    def kill(self) -> None:
-        """SIGKILL all that is in the group, also what forks meanwhile. Does not wait for their ends."""
-        if not self._v1:
+    def processes(self) -> list[int]:
+        """Pids in the group."""
+        return [int(word) for word in (read_text(f"{self.directory}/cgroup.procs") or "").split()]
+
+    def kill(self, spared: Callable[[int], bool] | None = None) -> None:
+        """SIGKILL what is in the group, the ``spared`` apart, also what forks meanwhile. Does not wait for the ends."""
+        if not self._v1 and not spared:
             try:
                 write_control(f"{self.directory}/cgroup.kill", "1")
             except FileNotFoundError:
@@ -65,11 +69,25 @@ class Below:
 
         killed: set[int] = set()
         for _ in range(100):
-            found = set(map(int, (read_text(f"{self.directory}/cgroup.procs") or "").split())) - killed
+            found = set(self.processes()) - killed
             if not found:
                 return
-            kill_members(found, self.path)
+            kill_members([pid for pid in found if not (spared and spared(pid))], self.path)
             killed |= found
+
+    def end(self, reaper: Callable[[int], bool]) -> None:
+        """Kill all that is in the group, and have it reaped by its own ``reaper``, which ends with the last of them.
+
+        Where that takes longer than some 50 ms, such as in a frozen group, the reaper is killed too.
+        """
+        import time
+
+        for _ in range(25):
+            self.kill(reaper)
+            if not self.processes():
+                return
+            time.sleep(0.002)
+        self.kill()
 
 
 def below(group: Cgroup, name: str) -> Below | NoCgroup:

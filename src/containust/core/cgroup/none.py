@@ -10,6 +10,10 @@ from containust.common.errors import ContainustError
 from containust.common.types import DEFAULT_PIDS
 from containust.core.cgroup import Limits, Stats
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # The property of the language that each limit comes from.
 PROPERTIES = {
     "memory": "memory",
@@ -68,7 +72,10 @@ class NoCgroup:
     def close(self) -> None:
         pass
 
-    def kill(self) -> None:
+    def kill(self, spared: Callable[[int], bool] | None = None) -> None:
+        """Nothing can be found by it."""
+
+    def end(self, reaper: Callable[[int], bool]) -> None:
         """Nothing can be found by it."""
 
     def thaw(self) -> None:

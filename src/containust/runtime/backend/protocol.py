@@ -78,7 +78,10 @@ class ContainerBackend(Protocol):
         """The client behind ``pidfd`` has ended: end what it started, unless it ended in order. Closes it."""
 
     def probe(self, container: Container, job: Job) -> Handle:
-        """Begin to start a health probe; its handle's pidfd tells its end. Does not wait for the program."""
+        """Begin to start a health probe. Does not wait for the program; see ``Handle.end``."""
+
+    def probe_over(self, probe: Handle) -> bool:
+        """Whether a probe has ended, now that its ``end`` is readable."""
 
     def kill_probe(self, probe: Handle) -> None:
         """Kill a probe and all that it has started."""

@@ -87,6 +87,13 @@ class RunningContainers:
             self.groups.find(self.group_path(handle.container)).thaw()
 
     def wait(self, handle: Handle) -> int | None:
+        if handle.channel:
+            from containust.runtime.launch import ENDED
+
+            told = handle.channel.recv(16)
+            handle.channel.close()
+            if told[:1] == ENDED:  # what it left behind keeps the reaper
+                return told[1] << 8
         if handle.adopted:
             from containust.core.pidfd import exit_status
 
@@ -109,6 +116,8 @@ class RunningContainers:
         except BaseException:
             mark.remove()
             raise
+        if handle.child.channel.fileno() >= 0:  # below a reaper that is still there
+            handle.channel = handle.child.channel
         handle.child = None
         handle.mark = mark
         return handle
@@ -117,6 +126,11 @@ class RunningContainers:
         from containust.runtime import probe
 
         return probe.start(self, container, job)
+
+    def probe_over(self, probe: Handle) -> bool:
+        from containust.runtime import probe as probes
+
+        return probes.over(probe)
 
     def kill_probe(self, probe: Handle) -> None:
         from containust.runtime import probe as probes
@@ -143,6 +157,12 @@ class RunningContainers:
         launch.name = container.name
         launch.death_signal = 9
         launch.execute = os.execve
+        launch.reaper = -1
+        if job.component.seccomp in ("default", "unconfined"):  # another filter need not allow what it does
+            from containust.runtime.reaper import execute_above, open_reaper
+
+            launch.reaper = open_reaper()
+            launch.execute = execute_above(launch)
         launch.hostname = job.component.hostname or container.name
         launch.id_base = container.id_base
         launch.network = "host" if "host" in job.component.networks else "own"
