@@ -26,6 +26,7 @@ EXPOSE "[::]":8080:80 -> web
 """
 
 
+@pytest.mark.timeout(3600 if FULL else 120)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_a_kill_before_any_message_leaves_nothing_to_the_next_command(ctst: Ctst, tmp_path: Path) -> None:
     path, trace = str(ctst.write(STACK)), tmp_path / "trace"

@@ -107,6 +107,7 @@ def bridge(ctst: Ctst) -> str:
     return str(json.loads(ctst.ok("inspect", "web"))["attachments"][0]["bridge"])[3:10]
 
 
+@pytest.mark.timeout(3600 if FULL else 120)
 def test_many_components_of_a_stack_reach_each_other(ctst: Ctst) -> None:
     count = 200 if FULL else 25
     stack = "".join(f"COMPONENT c{n} {{\n {HTTPD}}}\n" for n in range(count)) + f"EXPOSE 8080:80 -> c{count - 1}\n"
@@ -122,6 +123,7 @@ def test_many_components_of_a_stack_reach_each_other(ctst: Ctst) -> None:
     ctst.assert_clean()
 
 
+@pytest.mark.timeout(3600 if FULL else 120)
 def test_cycles_of_up_and_down_leave_nothing_and_use_the_same_addresses(ctst: Ctst) -> None:
     path = str(ctst.write(f"COMPONENT web {{\n {SLEEP}}}\nEXPOSE 8080:80 -> web\n"))
     before = ctst.on_host("ip", "-o", "link"), ctst.on_host("nft", "list", "ruleset")

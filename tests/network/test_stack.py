@@ -265,6 +265,7 @@ def _kill_before(number: int) -> None:
     netlink.Connection.send_batch = send  # type: ignore[assignment, method-assign]
 
 
+@pytest.mark.timeout(3600 if FULL else 120)
 def test_sigkill_between_any_two_messages_leaves_nothing_after_the_next_command(host: Host) -> None:
     before = links()
     exposes = [Expose("web", 8080, 80, "tcp", "0.0.0.0")]
@@ -298,6 +299,7 @@ def test_sigkill_between_any_two_messages_leaves_nothing_after_the_next_command(
     assert number > 10
 
 
+@pytest.mark.timeout(3600 if FULL else 120)
 def test_many_cycles_leave_nothing(host: Host) -> None:
     before = links()
     networks = host.networks(ONE)
@@ -319,6 +321,7 @@ def test_many_cycles_leave_nothing(host: Host) -> None:
     assert sh("nft list ruleset") == ""
 
 
+@pytest.mark.timeout(3600 if FULL else 120)
 def test_many_components_on_a_network(host: Host) -> None:
     networks = host.networks(ONE)
     networks.ensure(["bridge"])
