@@ -37,7 +37,7 @@ COMPONENT a { image = "file:///mnt/tests/python" }
 COMPONENT b { image = "host:///bin/busybox" }
 """
 SIZE = 2 << 30
-SECONDS = 600  # after which a guest is given up; it takes a quarter of it on an idle machine
+SECONDS = 1200  # after which a guest is given up; it takes an eighth of it on an idle machine
 SLOW = 8 << 20  # bytes a second of the slow disk
 KERNEL_ARGUMENTS = "console=ttyS0 loglevel=4 panic=-1 cryptomgr.notests mitigations=off nokaslr 8250.nr_uarts=1"
 

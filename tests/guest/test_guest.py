@@ -7,7 +7,7 @@ import pytest
 from guest import plugin
 
 
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(1300)
 @pytest.mark.parametrize("test", plugin.marked(), ids=str)
 def test_in_the_guest(request: pytest.FixtureRequest, test: str) -> None:
     file, _, function = test.partition("::")
