@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable
 
 from peers import engines
@@ -51,16 +52,25 @@ def skip_together(pairs: list[tuple[Case, Case]], services: int) -> None:
         return check
 
     def all_up() -> None:
-        running = sleepers()
-        if running != services:
-            raise OSError(f"{running} of {services} services run after up")
+        if not within(lambda: sleepers() == services):
+            raise OSError(f"{sleepers()} of {services} services run after up")
 
     def all_down() -> None:
-        if running := sleepers():
-            raise OSError(f"{running} services run after down")
+        if not within(lambda: not sleepers()):
+            raise OSError(f"{sleepers()} services run after down")
 
     for up, down in pairs:
         up.after, down.before, down.after = all_up, guard(up), all_down
+
+
+def within(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Whether it comes true soon: docker's client returns before the program of its last container is executed."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def sleepers() -> int:
