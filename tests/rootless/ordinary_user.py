@@ -37,10 +37,12 @@ for file in passwd group subuid subgid; do
     [ -e /etc/$file ] || continue
     mount --bind {etc}/$file /etc/$file
 done
+ip link set lo up
+"""
+UPLINK = """
 mount -t tmpfs tmpfs {etc}/dev
 mknod -m 666 {etc}/dev/tun c 10 200
 mount --bind {etc}/dev/tun /dev/net/tun
-ip link set lo up
 ip link add up0 type veth peer name up1 netns {outside}
 ip address add {HOST}/24 dev up0
 ip -6 address add {HOST6}/64 dev up0 nodad
@@ -52,6 +54,8 @@ nsenter -n -t {outside} sh -c '
     ip address add {OUTSIDE}/24 dev up1
     ip -6 address add {OUTSIDE6}/64 dev up1 nodad
     ip link set up1 up'
+"""
+READY = """
 echo ready
 exec sleep 900
 """
@@ -67,7 +71,8 @@ def _sleeper(*namespaces: str) -> subprocess.Popen[bytes]:
 class User:
     """``ctst`` run by the user. Calling it gives a :class:`Done`; ``ok`` also expects status 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, uplink: bool = True) -> None:
+        self.group: str | None = None  # directory of the control group that its commands run in
         self.uid = 40000 + os.getpid() % 20000
         self.first = 0x5000_0000 + (os.getpid() % 4096) * 65536
         self.base = Path(tempfile.mkdtemp(prefix="containust-rootless-"))
@@ -92,7 +97,7 @@ class User:
         self.etc = etc
         self.command = self._installed()
         outside = _sleeper("-n")
-        script = PREPARE.format(
+        script = (PREPARE + (UPLINK if uplink else "") + READY).format(
             etc=etc, outside=outside.pid, HOST=HOST, HOST6=HOST6, OUTSIDE=OUTSIDE, OUTSIDE6=OUTSIDE6
         )
         host = subprocess.Popen(["unshare", "-m", "-n", "sh", "-c", script], stdout=subprocess.PIPE)
@@ -139,6 +144,8 @@ class User:
 
     def become(self) -> None:
         """Make the calling process one of the user's on the host."""
+        if self.group:
+            Path(f"{self.group}/cgroup.procs").write_text("0")
         sc.setns(self.network, sc.CLONE_NEWNET)
         sc.setns(self.mounts, sc.CLONE_NEWNS)
         os.setgroups([self.uid])

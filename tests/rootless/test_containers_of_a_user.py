@@ -146,7 +146,7 @@ def test_stop_ends_every_process_without_a_control_group(user: User) -> None:
     start(user, script="trap '' TERM; for i in 1 2 3; do setsid sleep 4444 & done; wait")
     eventually(lambda: sum(read(f"/proc/{p}/comm") == "sleep\n" for p in user.running("sleep 4444")) == 3)
     user.ok("stop", "-t", "0")
-    assert user.running("sleep 4444") == []
+    eventually(lambda: user.running("sleep 4444") == [])
     user.clean()
 
 

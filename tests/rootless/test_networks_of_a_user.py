@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 
 import pytest
 from ordinary_user import HOST, HOST6, OUTSIDE, OUTSIDE6, User
 
-from harness import BOX, eventually
+from harness import BOX, FULL, eventually
 
 PROGRAMS = ("pasta", "slirp4netns")
 SETTING = "CONTAINUST_ROOTLESS_NETWORK"
@@ -48,7 +49,16 @@ def server(user: User) -> None:
     user.write(SERVER, "server.py")
 
 
-@pytest.fixture(params=PROGRAMS)
+# The one that is not chosen here is tested with --full.
+CHOSEN = (
+    "pasta"
+    if shutil.which("pasta")
+    and subprocess.run(["pasta", "--host-lo-to-ns-lo", "--version"], capture_output=True, check=False).returncode == 0
+    else "slirp4netns"
+)
+
+
+@pytest.fixture(params=PROGRAMS if FULL or os.environ.get("CONTAINUST_TEST_PATH") else [CHOSEN])
 def program(request: pytest.FixtureRequest, user: User) -> str:
     user.environ[SETTING] = request.param
     return str(request.param)

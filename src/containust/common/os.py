@@ -70,8 +70,7 @@ else:
             return head.rstrip("/") or head
 
         def abspath(self, name):
-            normalised = getattr(posix, "_path_normpath", None) or self.__getattr__("normpath")
-            return normalised(self.join(posix.getcwd(), name))
+            return posix._path_normpath(self.join(posix.getcwd(), name))
 
         def exists(self, name):
             try:

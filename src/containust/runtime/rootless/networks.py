@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from containust.runtime.project import Project
     from containust.runtime.rootless.client import Client
 
-TABLE = "rootless"
+TABLE = "containust_host"
 LOCAL_TABLE = 255
 _V4, _V6 = bytes((nf.NFPROTO_IPV4,)), bytes((nf.NFPROTO_IPV6,))
 
