@@ -112,6 +112,7 @@ def test_graphs(tmp_path: Path) -> None:
     assert stack is not None
     assert '"b" -> "a"' in language.graph(stack, "dot")
     assert "c1 --> c0" in language.graph(stack, "mermaid")
-    xml.etree.ElementTree.fromstring(language.graph(stack, "svg"))
+    texts = [one.text for one in xml.etree.ElementTree.fromstring(language.graph(stack, "svg")).iter() if one.text]
+    assert {"a", "b", "80", "127.0.0.1:80"} <= set(texts)
     with pytest.raises(ContainustError):
         language.graph(stack, "png")

@@ -213,6 +213,73 @@ def test_very_much_made_of_little_is_shown_in_part(tmp_path: Path) -> None:
     assert len(convert([str(tmp_path / "c.yaml")], {}).text) < 100_000
 
 
+def test_what_aliases_make_too_large_for_a_file_is_refused(tmp_path: Path) -> None:
+    lines = [f"x-e: &e {{A: {'v' * 100_000}}}", "services:"]
+    lines += [f"  s{i}: {{image: x, environment: *e}}" for i in range(700)]
+    (tmp_path / "c.yaml").write_text("\n".join(lines))
+    with pytest.raises(ContainustError) as caught:
+        convert([str(tmp_path / "c.yaml")], {})
+    assert caught.value.code == "E006" and "MiB" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "words"),
+    [
+        (b"services: {a: {image: caf\xe9}}\n", "E001", ["line 1", "not UTF-8"]),
+        (b"services:\n\ta: 1\n", "E001", ["line 2", "tabs"]),
+        (b"services: {a: {image: x, command: *n}}", "E001", ["line 1", "anchor"]),
+        (b"services: {a: {image: x, environment: {? [a] : b}}}", "E006", ["line 1", "key"]),
+        (b"services: {a: {image: x}, a: {image: y}}", "E003", ["line 1", "twice"]),
+        (b"services: [a]", "E006", ["line 1", "no mapping"]),
+        (b"services: " + b"[" * 100_000, "E001", ["line 1", "nesting"]),
+        (b"services: {a: {image: x}}\n---\n- a\n", "E001", ["line 3", "no mapping"]),
+        (b"#" * (17 << 20), "E001", ["larger than 16 MiB"]),
+        (b"services: {a: {image: '\x01'}}", "E001", ["line 1", "control characters"]),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_place(data: bytes, code: str, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(data)
+    with pytest.raises(ContainustError) as caught:
+        convert([str(tmp_path / "c.yaml")], {})
+    told = " ".join([caught.value.message, *caught.value.help])
+    assert caught.value.code == code and all(word in told for word in words), told
+
+
+def test_later_documents_override_earlier_ones(tmp_path: Path) -> None:
+    text = "services: {a: {image: 'x:1', ports: ['1:1']}}\n---\nservices: {a: {image: 'x:2'}, b: {image: y}}\n"
+    (tmp_path / "c.yaml").write_text(text)
+    converted = convert([str(tmp_path / "c.yaml")], {}).text
+    assert "x:2" in converted and "x:1" not in converted and "COMPONENT b" in converted and ":1:1 -> a" in converted
+
+
+def test_nothing_in_a_compose_file_needs_recursion(tmp_path: Path) -> None:
+    chain = "services:\n" + "".join(f"  s{i}: {{extends: s{i + 1}, environment: [K=s{i}]}}\n" for i in range(3000))
+    (tmp_path / "chain.yaml").write_text(chain + "  s3000: {image: x}\n")
+    assert convert([str(tmp_path / "chain.yaml")], {}).text.count('"oci://docker.io/library/x"') == 3001
+    for text in ("${A:-" * 3000 + "}" * 3000, "${A:-" * 3000):
+        (tmp_path / "c.yaml").write_text(json.dumps({"services": {"a": {"image": "x", "command": text}}}))
+        try:
+            convert([str(tmp_path / "c.yaml")], {})
+        except ContainustError as error:
+            assert error.code == "E006" and "nested" in error.message
+
+
+def test_extending_in_a_circle_is_told_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("services: {a: {extends: b}, b: {extends: {service: c}}, c: {extends: a}}")
+    with pytest.raises(ContainustError) as caught:
+        convert([str(tmp_path / "c.yaml")], {})
+    assert caught.value.code == "E004" and "a -> b -> c -> a" in caught.value.message
+
+
+def test_names_that_become_the_same_are_told_apart(tmp_path: Path) -> None:
+    names = ["a.b", "a-b", "a_b", "a b", "FROM", "1"]
+    services = {name: {"image": "x"} for name in names}
+    (tmp_path / "c.yaml").write_text(json.dumps({"services": services}))
+    (tmp_path / "c.ctst").write_text(convert([str(tmp_path / "c.yaml")], {}).text)
+    stack, _ = load_checked(str(tmp_path / "c.ctst"), environ={})
+    assert stack is not None and len(stack.components) == len(names)
+
+
 def test_services_that_wait_for_each_other_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("services: {a: {image: x, depends_on: [b]}, b: {image: x, depends_on: [a]}}")
     with pytest.raises(ContainustError) as caught:

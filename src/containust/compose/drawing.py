@@ -61,7 +61,11 @@ def svg(stack: Stack) -> str:
     """A picture of its own: what starts last on top, each component above those it depends on."""
     rows = levels({name: component.depends_on for name, component in stack.components.items()})[::-1]
     shown = {name: note(component) for name, component in stack.components.items()}
-    wide = {name: max(len(name), len(shown[name]), 6) * LETTER + 24 for name in shown}
+    doors: dict[str, str] = {}  # addresses of the host that lead to a component
+    for expose in stack.exposes:
+        door = f"{published(expose.address)}:{expose.host_port}"
+        doors[expose.component] = f"{doors[expose.component]}, {door}" if expose.component in doors else door
+    wide = {name: max(len(name), len(shown[name]), len(doors.get(name, "")), 6) * LETTER + 24 for name in shown}
     row_widths = [sum(wide[name] + GAP_X for name in row) - GAP_X for row in rows]
     width = max(row_widths, default=0) + 2 * GAP_X
     height = len(rows) * (BOX_HEIGHT + GAP_Y) - GAP_Y + 2 * GAP_X if rows else 2 * GAP_X
@@ -92,6 +96,8 @@ def svg(stack: Stack) -> str:
         lines.append(f'<rect x="{x}" y="{y}" {size} rx="6" fill="#eef3fb" stroke="#456"/>')
         at = f'x="{x + wide[name] // 2}" text-anchor="middle"'
         lines.append(f'<text {at} y="{y + (20 if shown[name] else 27)}">{name}</text>')
+        if name in doors:
+            lines.append(f'<text {at} y="{y - 6}" font-size="11" fill="#456">{doors[name]}</text>')
         if shown[name]:
             lines.append(f'<text {at} y="{y + 36}" font-size="11" fill="#456">{shown[name]}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"

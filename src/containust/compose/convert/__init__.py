@@ -35,5 +35,7 @@ def convert(
     ``profiles`` are the active ones. Raises ContainustError for what is no Compose file.
     """
     from containust.compose.convert.writer import Writer
+    from containust.compose.tree import Uncollected
 
-    return Writer(list(paths), environ, list(profiles), directory).conversion()
+    with Uncollected():
+        return Writer(list(paths), environ, list(profiles), directory).conversion()

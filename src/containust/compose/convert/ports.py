@@ -17,12 +17,15 @@ class Ports(Part):
 
     def __init__(self, writer: Writer, name: str, item: Item) -> None:
         super().__init__(writer, name, item)
-        self.ports: list[str] = []  # literals for the ports property
+        self.ports: dict[str, None] = {}  # literals for the ports property, in order
         self.published: list[tuple[Item, str, int, int, str]] = []
 
+    def single_port(self) -> bool:
+        return len(self.ports) == 1 and '"' not in next(iter(self.ports))
+
     def port_literal(self) -> str:
-        if len(self.ports) == 1 and '"' not in self.ports[0]:
-            return self.ports[0]
+        if self.single_port():
+            return next(iter(self.ports))
         return f"[{', '.join(self.ports)}]"
 
     def port_lists(self) -> None:
@@ -42,9 +45,7 @@ class Ports(Part):
                 self.listen(port, protocol or "tcp")
 
     def listen(self, port: int, protocol: str) -> None:
-        literal = str(port) if protocol == "tcp" else f'"{port}/{protocol}"'
-        if literal not in self.ports:
-            self.ports.append(literal)
+        self.ports[str(port) if protocol == "tcp" else f'"{port}/{protocol}"'] = None
 
     def short_port(self, item: Item) -> None:
         text, _, protocol = self.writer.fixed(item).partition("/")

@@ -104,6 +104,7 @@ class Project:
         self.top = Scope(beside(self.directory), environ)
         self.scopes: dict[str, Scope] = {}  # by the path of the file
         self.files: dict[tuple[str, str], Item] = {}
+        self.services: dict[tuple[str, str, str], Item] = {}  # with what they extend
         merged: Item | None = None
         for path in paths:
             tree = self.load(path, self.directory, (), self.top)
@@ -124,7 +125,7 @@ class Project:
         tree = self.read(path, base)
         services = tree.value.get("services")
         if services is not None and isinstance(services.value, dict):
-            resolved = {name: self.extended(path, base, services.value, name, ()) for name in services.value}
+            resolved = {name: self.extended(path, base, services.value, name) for name in services.value}
             tree.value["services"] = services.new(resolved)
         includes = tree.value.pop("include", None)
         included: Item | None = None
@@ -170,35 +171,46 @@ class Project:
         lookup = self.scope(item).lookup
         return resolve(split(str(item.value), lambda why: self.wrong(item, why), lookup), lookup)
 
-    def extended(
-        self, path: str, base: str, services: dict[str, Item], name: str, chain: tuple[tuple[str, str], ...]
-    ) -> Item:
-        """A service on top of the one it extends."""
-        service = services[name]
-        if not isinstance(service.value, dict) or "extends" not in service.value:
-            return service
-        link = (os.path.realpath(path), name)
-        if link in chain:
-            names = " -> ".join([one for _, one in (*chain, link)])
-            raise ContainustError("E004", f"{path}, line {service.line}: extends goes in a circle: {names}")
-        extends = service.value["extends"]
-        own = service.new({key: item for key, item in service.value.items() if key != "extends"})
+    def extended(self, path: str, base: str, services: dict[str, Item], name: str) -> Item:
+        """A service on top of the one it extends, however long the chain is; each is worked out once."""
+        chain: dict[tuple[str, str, str], Item] = {}
+        while True:
+            key = (os.path.realpath(path), base, name)
+            if key in self.services:
+                result = self.services[key]
+                break
+            service = services[name]
+            if key in chain:
+                names = " -> ".join([*[one for _, _, one in chain], name])
+                raise ContainustError("E004", f"{path}, line {service.line}: extends goes in a circle: {names}")
+            if not isinstance(service.value, dict) or "extends" not in service.value:
+                result = self.services[key] = service
+                break
+            chain[key] = service
+            path, base, services, name = self.extends(path, base, services, service.value["extends"])
+        for key, service in reversed(chain.items()):
+            own = service.new({key: item for key, item in service.value.items() if key != "extends"})
+            result = self.services[key] = merge(result, own, ("services",))
+        return result
+
+    def extends(
+        self, path: str, base: str, services: dict[str, Item], extends: Item
+    ) -> tuple[str, str, dict[str, Item], str]:
+        """Where the service that ``extends`` names is: its file, the base of paths, the services there, its name."""
         other_name, file = extends.value, None
         if isinstance(extends.value, dict):
             other_name = extends.value["service"].value if "service" in extends.value else ""
             file = extends.value.get("file")
-        if file is None:
-            others, other_path, other_base = services, path, base
-        else:
+        if file is not None:
             other_path = os.path.join(base, self.text(file))
-            other_base = os.path.dirname(other_path)
             self.scopes.setdefault(other_path, self.scopes.get(path, self.top))
-            tree = self.read(other_path, other_base)
-            section = tree.value.get("services")
-            others = section.value if section is not None and isinstance(section.value, dict) else {}
+            path, base = other_path, os.path.dirname(other_path)
+            section = self.read(path, base).value.get("services")
+            services = section.value if section is not None and isinstance(section.value, dict) else {}
         if not isinstance(other_name, str):
             raise wrong_form(extends, "extends", "name of a service")
-        if other_name not in others:
-            raise ContainustError("E002", f"{path}, line {extends.line}: there is no service {other_name!r} to extend")
-        other = self.extended(other_path, other_base, others, str(other_name), (*chain, link))
-        return merge(other, own, ("services",))
+        if other_name not in services:
+            raise ContainustError(
+                "E002", f"{extends.file}, line {extends.line}: there is no service {other_name!r} to extend"
+            )
+        return path, base, services, other_name

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from containust.compose.convert.writer import Writer
 
 CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
+LONGEST_ARGUMENT = 131072  # MAX_ARG_STRLEN; taking a longer text apart would take long, too
 SWITCHES = ("privileged", "tty", "stdin_open", "oom_kill_disable")
 
 
@@ -62,7 +63,7 @@ class Service(Ports, Mounts, Limits, Life):
 
     def component(self) -> list[str]:
         if self.ports:
-            self.add("port" if len(self.ports) == 1 and '"' not in self.ports[0] else "ports", self.port_literal())
+            self.add("port" if self.single_port() else "ports", self.port_literal())
         return [f"COMPONENT {self.component_name} {{", *self.lines, "}"]
 
     # Image and program
@@ -105,6 +106,9 @@ class Service(Ports, Mounts, Limits, Life):
         for key in ("entrypoint", "command"):
             item = self.take(key)
             if item is None:
+                continue
+            if isinstance(item.value, str) and len(item.value) > LONGEST_ARGUMENT:
+                self.lost(key, item, "longer than an argument can be; write a list")
                 continue
             if isinstance(item.value, list):
                 words = [self.writer.quoted(word) for word in item.value]

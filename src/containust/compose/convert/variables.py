@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from containust.common.errors import ContainustError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+DEEPEST = 32  # defaults of defaults
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 WORD = LETTERS | frozenset("0123456789")
 
@@ -21,20 +24,25 @@ class Variable:
         self.wanted = wanted
 
 
-def split(text: str, wrong: Callable[[str], object], lookup: Mapping[str, str]) -> list[str | Variable]:
+def split(text: str, wrong: Callable[[str], object], lookup: Mapping[str, str], depth: int = 0) -> list[str | Variable]:
     """A string's literal pieces and variables. ``wrong`` is told of what the language cannot express."""
+    if depth > DEEPEST:
+        raise ContainustError(
+            "E006", f"variables are nested more than {DEEPEST} deep", "write fewer defaults of defaults"
+        )
     parts: list[str | Variable] = []
-    literal = ""
+    closing = _closing(text) if "${" in text else {}
+    literal: list[str] = []
     i = 0
     while i < len(text):
         dollar = text.find("$", i)
         if dollar < 0 or dollar == len(text) - 1:
-            literal += text[i:]
+            literal.append(text[i:])
             break
-        literal += text[i:dollar]
+        literal.append(text[i:dollar])
         c = text[dollar + 1]
         if c == "$":
-            literal += "$"
+            literal.append("$")
             i = dollar + 2
             continue
         if c in LETTERS:
@@ -43,46 +51,44 @@ def split(text: str, wrong: Callable[[str], object], lookup: Mapping[str, str]) 
                 end += 1
             found: list[str | Variable] = [Variable(text[dollar + 1 : end], "", False)]
         elif c == "{":
-            end = _closing(text, dollar + 2)
+            end = closing.get(dollar, -1)
             if end < 0:
-                literal += "$"
+                literal.append("$")
                 i = dollar + 1
                 continue
-            found = _braced(text[dollar + 2 : end], wrong, lookup)
+            found = _braced(text[dollar + 2 : end], wrong, lookup, depth)
             end += 1
         else:
-            literal += "$"
+            literal.append("$")
             i = dollar + 1
             continue
         i = end
         for part in found:
             if isinstance(part, str):
-                literal += part
+                literal.append(part)
             else:
                 if literal:
-                    parts.append(literal)
-                    literal = ""
+                    parts.append("".join(literal))
+                    literal = []
                 parts.append(part)
     if literal or not parts:
-        parts.append(literal)
+        parts.append("".join(literal))
     return parts
 
 
-def _closing(text: str, i: int) -> int:
-    depth = 1
-    while i < len(text):
-        if text.startswith("${", i):
-            depth += 1
-            i += 1
-        elif text[i] == "}":
-            depth -= 1
-            if depth == 0:
-                return i
-        i += 1
-    return -1
+def _closing(text: str) -> dict[int, int]:
+    """Where each ``${`` that is closed ends: offset of its ``$`` to that of its ``}``."""
+    found: dict[int, int] = {}
+    opened: list[int] = []
+    for i, c in enumerate(text):
+        if c == "{" and text[i - 1 : i] == "$":
+            opened.append(i - 1)
+        elif c == "}" and opened:
+            found[opened.pop()] = i
+    return found
 
 
-def _braced(text: str, wrong: Callable[[str], object], lookup: Mapping[str, str]) -> list[str | Variable]:
+def _braced(text: str, wrong: Callable[[str], object], lookup: Mapping[str, str], depth: int) -> list[str | Variable]:
     end = 0
     while end < len(text) and text[end] in WORD:
         end += 1
@@ -98,10 +104,10 @@ def _braced(text: str, wrong: Callable[[str], object], lookup: Mapping[str, str]
         return [Variable(name, "", True)]
     if operator in (":+", "+"):
         here = bool(lookup.get(name)) if operator == ":+" else name in lookup
-        value = resolve(split(word, wrong, lookup), lookup) if here else ""
+        value = resolve(split(word, wrong, lookup, depth + 1), lookup) if here else ""
         wrong(f"${{{text}}} has no counterpart and was fixed as {value!r}")
         return [value]
-    nested = split(word, wrong, lookup)
+    nested = split(word, wrong, lookup, depth + 1)
     default = resolve(nested, lookup)
     if any(isinstance(part, Variable) for part in nested):
         wrong(f"the variable in the default of ${{{text}}} was fixed as {default!r}")

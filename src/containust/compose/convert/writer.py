@@ -12,6 +12,7 @@ from containust.compose.convert.service import Service
 from containust.compose.convert.variables import Variable, resolve, split
 from containust.compose.formatter import format_source
 from containust.compose.lexer import is_name
+from containust.compose.load import LARGEST
 from containust.compose.parser import parse
 from containust.compose.resolver import Resolver, Unit
 from containust.compose.tree import KEYWORDS, NAMESPACES, ComponentNode, Problems, Source
@@ -31,7 +32,7 @@ class Writer:
     def __init__(
         self, paths: list[str], environ: Mapping[str, str], profiles: list[str], directory: str | None = None
     ) -> None:
-        self.warnings: list[str] = []
+        self.warnings: dict[str, None] = {}  # in order, each once
         self.first = os.path.dirname(os.path.abspath(paths[0]))
         self.project = Project(paths, environ, self.warn)
         # Where relative paths of the result start from.
@@ -39,13 +40,13 @@ class Writer:
         self.environ = environ
         self.profiles = set(profiles) | set(filter(None, environ.get("COMPOSE_PROFILES", "").split(",")))
         self.names: dict[str, str] = {}
+        self.chosen: dict[str, int] = {}  # names given, with the last number behind each
         self.judged: dict[tuple[str, str], str] = {}
         self.root: dict[str, Item] = self.project.root.value
 
     def warn(self, item: Item, why: str) -> None:
         line = f"{os.path.relpath(item.file, self.first)}:{item.line}: {why}"
-        if line not in self.warnings:
-            self.warnings.append(line)
+        self.warnings[line] = None
 
     # Strings
 
@@ -126,10 +127,15 @@ class Writer:
         lines = [f"// Converted from {', '.join(os.path.basename(one) for one in self.sources())}."]
         lines += self.top()
         converted = []
+        size = 0
         for name, item in services.value.items():
             if not isinstance(item.value, dict):
                 raise ContainustError("E006", f"{item.file}, line {item.line}: service {name!r} is no mapping")
             converted.append(Service(self, name, item))
+            size += sum(map(len, converted[-1].lines))
+            if size > LARGEST:
+                what = f"{item.file}, line {item.line}: the result is larger than {LARGEST >> 20} MiB"
+                raise ContainustError("E006", what, "aliases repeat much; write less behind *")
         self.services = {service.name: service for service in converted}
         for service in converted:
             lines += ["", *service.component()]
@@ -142,7 +148,7 @@ class Writer:
         for service in converted:
             lines += service.exposed(taken)
         text = format_source(Source("converted", "\n".join(lines) + "\n", None))
-        return Conversion(text, self.warnings)
+        return Conversion(text, list(self.warnings))
 
     @staticmethod
     def cycle(targets: dict[str, list[str]]) -> None:
@@ -164,8 +170,11 @@ class Writer:
             chosen = f"service-{chosen}".strip("-")
         if chosen in KEYWORDS or chosen in NAMESPACES or not is_name(chosen):
             chosen = f"{chosen}-service"
-        while chosen in self.names.values():
-            chosen += "-2"
+        base = chosen
+        while chosen in self.chosen:
+            self.chosen[base] += 1
+            chosen = f"{base}-{self.chosen[base]}"
+        self.chosen[chosen] = 1
         if chosen != name:
             self.warn(item, f"service {name!r} is called {chosen!r} here, as its name is none of the language")
         return chosen
