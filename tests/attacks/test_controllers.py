@@ -30,7 +30,7 @@ print("end")
 """
 
 
-@pytest.mark.skipif(not V1, reason="no device controller of cgroup v1 here")
+@pytest.mark.hybrid
 def test_the_device_controller_alone_keeps_the_hosts_root_from_devices(ctst: Ctst) -> None:
     ctst.write(
         f'''
@@ -73,6 +73,7 @@ ctst rm --force >/dev/null
 """
 
 
+@pytest.mark.hybrid
 @pytest.mark.skipif(not os.path.exists("/sys/fs/cgroup/blkio/blkio.bfq.io_serviced"), reason="no BFQ on cgroup v1 here")
 def test_a_weight_of_disk_access_reaches_the_kernel_or_is_refused(ctst: Ctst) -> None:
     device = ctst.directory.stat().st_dev

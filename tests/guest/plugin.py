@@ -52,9 +52,9 @@ def _named(mark: ast.expr) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only the guest can run, and let those that wait for it come last."""
-    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    here = [item for item in items if unified or not item.get_closest_marker("unified")]
+    """Leave out what needs another hierarchy than the host has, and let those that wait for the guest come last."""
+    lacking = "hybrid" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "unified"
+    here = [item for item in items if not item.get_closest_marker(lacking)]
     if len(here) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in set(here)])
     items[:] = sorted(here, key=lambda item: item.path.parent == HERE)
