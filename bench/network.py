@@ -226,7 +226,7 @@ def iperf3(outside: Namespace, seconds: float) -> str:
     server = subprocess.Popen(outside.command("iperf3", "-s", "-1"), stdout=subprocess.DEVNULL)
     try:
         for _ in range(100):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, KeyError):  # it does not listen yet
                 said = json.loads(run("iperf3", "-c", OUTSIDE, "-J", "-t", str(max(1, round(seconds * 3)))))
                 return f"{said['end']['sum_received']['bits_per_second'] / 8e9:.2f} GB/s"
             time.sleep(0.05)
