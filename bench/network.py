@@ -71,6 +71,7 @@ def plain(stream: str) -> tuple[list[Way], Namespace]:
     server.veth("plain0", "198.51.100.2/24", "198.51.100.1/24")
     server("ip", "route", "add", "default", "via", "198.51.100.1")
     run("ip", "link", "add", "plainbr", "type", "bridge", "mcast_snooping", "0")
+    run("ip", "addr", "add", "203.0.113.1/24", "dev", "plainbr")
     run("ip", "link", "set", "plainbr", "up")
     one.veth("plain1", "203.0.113.2/24", master="plainbr")
     two.veth("plain2", "203.0.113.3/24", master="plainbr")
@@ -80,6 +81,7 @@ def plain(stream: str) -> tuple[list[Way], Namespace]:
     return [
         ("between", "plain", "two namespaces on a bridge", one.command, "203.0.113.3", PORT),
         ("host", "plain", "a veth pair", on_host, "198.51.100.2", PORT),
+        ("host", "bridge", "a veth pair on a bridge, as containers have", on_host, "203.0.113.3", PORT),
         ("outside", "plain", "two veth pairs and forwarding", outside.command, "198.51.100.2", PORT),
     ], outside
 
