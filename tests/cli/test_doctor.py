@@ -108,3 +108,21 @@ def test_the_removal_of_groups_is_a_command_for_each_hierarchy() -> None:
     assert leftovers.removal(remains) == (
         "find /sys/fs/cgroup/pids/containust/0123456789 -depth -type d -exec rmdir {} +"
     )
+
+
+def test_the_rung_of_images_is_named(ctst: Ctst) -> None:
+    def told() -> str:
+        checks = json.loads(ctst.ok("doctor", "--json"))["checks"]
+        return str(next(check["detail"] for check in checks if check["name"] == "images"))
+
+    assert told().startswith(("erofs-file: ", "erofs-loop: ", "extract: "))
+    ctst.environ["CONTAINUST_IMAGE_MOUNT"] = "extract"
+    assert told().endswith("demands extract")
+    for rung in ("erofs-file", "erofs-loop", "extract"):
+        ctst.environ["CONTAINUST_IMAGE_MOUNT"] = rung
+        assert ctst.box("echo", rung).out == f"{rung}\n"
+        kind = "erofs" if rung.startswith("erofs") else ""
+        assert kind in ctst.box("cat", "/proc/self/mountinfo").out
+    ctst.environ["CONTAINUST_IMAGE_MOUNT"] = "nonsense"
+    done = ctst.box("true")
+    assert done.status == 2 and "erofs-file, erofs-loop, extract" in done.err, done

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from conftest import listing
 from containust.cli.main import main
 from containust.image import mounting
 from containust.image.store import ImageStore
+from containust.image.tree import STANDARD_DIRECTORIES, STANDARD_FILES
 from containust.sdk.images import Images
 
 
@@ -149,21 +150,29 @@ def minbase(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(path)
 
 
-def test_a_debian_root_comes_out_as_it_is(minbase: Path, tmp_path: Path) -> None:
+def test_a_debian_root_comes_out_as_it_is(minbase: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absolute links, hard links, set-user-id files, extended attributes: by every rung, from a tar and a directory."""
     store = ImageStore(str(tmp_path / "images"))
     archive = tmp_path / "debian.tar"
     subprocess.run(["tar", "--xattrs", "--xattrs-include=*", "-C", minbase, "-cf", archive, "."], check=True)
-    open_root: Callable[..., int] = mounting.open_root
+    original = {
+        k: v
+        for k, v in listing(str(minbase)).items()
+        if not (k.startswith("dev/") and v[4] is None and not os.path.isdir(minbase / k))
+    }
+    assert any(stat.S_ISREG(int(str(v[0]))) and int(str(v[0])) & stat.S_ISUID for v in original.values())
+    assert any(str(v[4]).startswith("/") for v in original.values())
+    added = {*STANDARD_DIRECTORIES, *STANDARD_FILES}
     for uri in (f"tar://{archive}", f"file://{minbase}"):
-        fd = open_root(store, store.ensure(uri))
-        ours = listing(f"/proc/self/fd/{fd}")
-        os.close(fd)
-        theirs = {
-            k: v
-            for k, v in listing(str(minbase)).items()
-            if not (k.startswith("dev/") and v[4] is None and not os.path.isdir(minbase / k))
-        }
-        if uri.startswith("tar"):  # GNU tar's own format has whole seconds
-            ours = {k: (*v[:3], 0, *v[4:]) for k, v in ours.items()}
-            theirs = {k: (*v[:3], 0, *v[4:]) for k, v in theirs.items()}
-        assert {k: (ours.get(k), theirs[k]) for k in theirs if ours.get(k) != theirs[k]} == {}
+        image = store.ensure(uri)
+        for rung in mounting.RUNGS:
+            monkeypatch.setenv("CONTAINUST_IMAGE_MOUNT", rung)
+            fd = mounting.open_root(store, image)
+            ours = listing(f"/proc/self/fd/{fd}")
+            os.close(fd)
+            theirs = original
+            if uri.startswith("tar"):  # GNU tar's own format has whole seconds
+                ours = {k: (*v[:3], 0, *v[4:]) for k, v in ours.items()}
+                theirs = {k: (*v[:3], 0, *v[4:]) for k, v in theirs.items()}
+            assert {k: (ours.get(k), theirs[k]) for k in theirs if ours.get(k) != theirs[k]} == {}
+            assert ours.keys() - theirs.keys() <= added
