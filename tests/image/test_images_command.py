@@ -157,3 +157,34 @@ def test_a_layout_of_umoci_runs_as_it_is_configured(ctst: Ctst) -> None:
     assert ctst.ok("run", "--rm", "--image", f"tar://{layout}") == "second layer\n"
     assert ctst.ok("run", "--rm", "--image", f"tar://{layout}", "--", "/bin/busybox", "id", "-u") == "33\n"
     assert ctst("run", "--rm", "--image", f"tar://{layout}", "--", "/bin/sh").status == 127
+
+
+@pytest.mark.parametrize("readonly", ["true", "false"])
+def test_a_live_directory_is_used_as_it_is_and_never_written_to(ctst: Ctst, readonly: str) -> None:
+    make_root(ctst.directory / "root")  # without /proc, /etc or any other place of a mount
+    note = ctst.directory / "root/note"
+    note.write_text("one\n")
+    ctst.write(f"""
+        COMPONENT dev {{
+            image = "file://./root"
+            live = true
+            readonly = {readonly}
+            command = ["/bin/busybox", "sleep", "600"]
+            network = "none"
+        }}
+    """)
+    before = sorted(os.listdir(ctst.directory / "root"))
+    ctst.ok("run", "-d")
+    assert ctst.ok("exec", "dev", "--", "/bin/busybox", "cat", "/note") == "one\n"
+    if readonly == "true":
+        # Documentation/filesystems/overlayfs.rst leaves open what a change below an overlay does; a rewrite in place
+        # is seen by all kernels that there are.
+        note.write_text("two\n")
+        assert ctst.ok("exec", "dev", "--", "/bin/busybox", "cat", "/note") == "two\n"
+    written = ctst("exec", "dev", "--", "/bin/busybox", "sh", "-c", "echo three > /note")
+    assert bool(written.status) == (readonly == "true"), written
+    assert note.read_text() in ("one\n", "two\n")
+    assert sorted(os.listdir(ctst.directory / "root")) == before
+    assert rows(ctst) == []  # nothing is stored
+    ctst.ok("rm", "--force")
+    ctst.assert_clean()

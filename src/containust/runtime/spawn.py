@@ -174,12 +174,7 @@ def loopback_up() -> None:
 
 
 def _mounts(launch: Launch, root: int) -> None:
-    if launch.overlay == "scratch":
-        for bind in launch.binds:
-            rootfs.create_target(root, bind.target, bind.directory)
-        for target, _ in launch.tmpfs:
-            rootfs.create_target(root, target, True)
-    elif launch.overlay == "upper":
+    if launch.overlay != "none":  # what is missing is made above the image; a live directory may lack all of it
         for target in ("proc", "sys", "dev"):
             rootfs.create_target(root, target, True)
         for bind in launch.binds:
