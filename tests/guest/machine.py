@@ -52,7 +52,9 @@ mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t cgroup2 none /sys/fs/cgroup
 hostname guest
 ip link set lo up
-modprobe -a virtio_blk ext4 bfq crc32c_generic
+modprobe -a virtio_blk ext4 bfq crc32c_generic tun
+mkdir -p /dev/net
+[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200  # but no loop-control: images are used without loop devices here
 mount -o noatime /dev/vda /mnt/tests
 mount -o noatime /dev/vdb /mnt/slow
 echo bfq >/sys/block/vdb/queue/scheduler

@@ -38,8 +38,6 @@ for file in passwd group subuid subgid; do
     mount --bind {etc}/$file /etc/$file
 done
 ip link set lo up
-"""
-UPLINK = """
 mount -t tmpfs tmpfs {etc}/dev
 mknod -m 666 {etc}/dev/tun c 10 200
 mount --bind {etc}/dev/tun /dev/net/tun
@@ -54,8 +52,6 @@ nsenter -n -t {outside} sh -c '
     ip address add {OUTSIDE}/24 dev up1
     ip -6 address add {OUTSIDE6}/64 dev up1 nodad
     ip link set up1 up'
-"""
-READY = """
 echo ready
 exec sleep 900
 """
@@ -71,8 +67,7 @@ def _sleeper(*namespaces: str) -> subprocess.Popen[bytes]:
 class User:
     """``ctst`` run by the user. Calling it gives a :class:`Done`; ``ok`` also expects status 0."""
 
-    def __init__(self, uplink: bool = True) -> None:
-        self.group: str | None = None  # directory of the control group that its commands run in
+    def __init__(self) -> None:
         self.uid = 40000 + os.getpid() % 20000
         self.first = 0x5000_0000 + (os.getpid() % 4096) * 65536
         self.base = Path(tempfile.mkdtemp(prefix="containust-rootless-"))
@@ -97,7 +92,7 @@ class User:
         self.etc = etc
         self.command = self._installed()
         outside = _sleeper("-n")
-        script = (PREPARE + (UPLINK if uplink else "") + READY).format(
+        script = PREPARE.format(
             etc=etc, outside=outside.pid, HOST=HOST, HOST6=HOST6, OUTSIDE=OUTSIDE, OUTSIDE6=OUTSIDE6
         )
         host = subprocess.Popen(["unshare", "-m", "-n", "sh", "-c", script], stdout=subprocess.PIPE)
@@ -144,8 +139,6 @@ class User:
 
     def become(self) -> None:
         """Make the calling process one of the user's on the host."""
-        if self.group:
-            Path(f"{self.group}/cgroup.procs").write_text("0")
         sc.setns(self.network, sc.CLONE_NEWNET)
         sc.setns(self.mounts, sc.CLONE_NEWNS)
         os.setgroups([self.uid])

@@ -70,7 +70,8 @@ else:
             return head.rstrip("/") or head
 
         def abspath(self, name):
-            return posix._path_normpath(self.join(posix.getcwd(), name))
+            normalised = getattr(posix, "_path_normpath", None) or self.__getattr__("normpath")
+            return normalised(self.join(posix.getcwd(), name))
 
         def exists(self, name):
             try:

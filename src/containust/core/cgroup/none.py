@@ -20,6 +20,7 @@ PROPERTIES = {
     "cpu_quota": "cpus",
     "cpu_shares": "cpu_shares",
     "io_weight": "io_weight",
+    "io_max": "io_max",
     "pids": "pids",
 }
 

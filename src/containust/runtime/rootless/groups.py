@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 ROOT = "/sys/fs/cgroup"
 OURS = "ctst"  # where processes of a delegated group go that is to have groups below it
-CONTROLLERS = {"memory": "memory", "cpus": "cpu", "cpu_shares": "cpu", "io_weight": "io", "pids": "pids"}
+CONTROLLERS = {
+    "memory": "memory",
+    "cpus": "cpu",
+    "cpu_shares": "cpu",
+    "io_weight": "io",
+    "io_max": "io",
+    "pids": "pids",
+}
 SYSTEMD = "run it as `systemd-run --user --scope -p Delegate=yes ctst …`, which delegates a control group"
 VERSION1 = "boot with systemd.unified_cgroup_hierarchy=1: only cgroup v2 can be delegated to a user"
 NOBODY = "let the system's manager delegate a cgroup v2 subtree to you (its directory, cgroup.procs and "
