@@ -146,6 +146,22 @@ def test_a_one_shot_that_is_done_is_not_started_again_for_its_dependents(ctst: C
     assert ctst.ok("logs", "migrate") == "ran\n"
 
 
+def test_a_published_port_is_reachable_through_restarts(ctst: Ctst) -> None:
+    ctst.write(
+        component("web", "echo up; exec nc -l -p 80 -e echo here", 'port = 80\n restart = "always"')
+        + "EXPOSE 8095:80 -> web\n"
+    )
+    ctst.ok("run", "-d")
+    address = ctst.rows()["web"]["networks"]
+    for restarts in range(4):  # each answer ends the program
+        eventually(lambda: "here" in ctst.on_host("busybox", "nc", "127.0.0.1", "8095", "-w", "1"))
+        eventually(lambda restarts=restarts: ctst.rows()["web"]["restarts"] > restarts)
+    ctst.ok("restart")
+    eventually(lambda: "here" in ctst.on_host("busybox", "nc", "127.0.0.1", "8095", "-w", "1"))
+    assert ctst.rows()["web"]["networks"] == address
+    ctst.ok("rm", "--force")
+
+
 def test_everything_in_a_container_ends_with_it(ctst: Ctst) -> None:
     done = ctst.shell("for i in 1 2 3 4 5; do (trap '' TERM HUP INT; sleep 1000) & done; echo gone")
     assert done.status == 0 and done.out == "gone\n"
