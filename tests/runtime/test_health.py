@@ -33,7 +33,8 @@ def zombies(ctst: Ctst) -> list[str]:
 
 
 def test_a_probe_that_takes_too_long_dies_with_all_that_it_started(ctst: Ctst) -> None:
-    script = "echo >> /tmp/n; (setsid sh -c 'sleep 777 & sleep 777' &); sleep 777"
+    first = "test -e /tmp/n || exec touch /tmp/n; "
+    script = first + "echo >> /tmp/n; (setsid sh -c 'sleep 777 & sleep 777' &); sleep 777"
     ctst.write(component("a", "sleep 1000", check(script, interval='"100ms"', timeout='"100ms"', retries="2")))
     ctst.ok("run", "-d")
     eventually(lambda: ctst.rows()["a"]["health"] == "unhealthy")
@@ -93,9 +94,10 @@ def test_orphans_of_probes_and_exec_are_reaped_where_pid_1_waits_for_nobody(ctst
     """The program of the container is PID 1 and never calls wait, as most do: a place for a zombie a probe would be
     full in a day."""
     probe = "(sleep 0.01 &); (setsid sleep 0.02 &); echo >> /tmp/n"
+    slow = "test -e /tmp/n || exec touch /tmp/n; (sleep 5 &); sleep 5"
     ctst.write(
         component("quick", "exec sleep 1000", check(probe, interval='"30ms"'))
-        + component("slow", "exec sleep 1000", check("(sleep 5 &); sleep 5", interval='"30ms"', timeout='"60ms"'))
+        + component("slow", "exec sleep 1000", check(slow, interval='"30ms"', timeout='"60ms"'))
         + component("left", "exec sleep 1000", check("sleep 5 & (setsid sleep 5 &); echo >> /tmp/n", interval='"30ms"'))
     )
     ctst.ok("run", "-d", "--timeout", "60")
@@ -144,6 +146,36 @@ def test_dependents_start_at_the_moment_of_health_and_no_sooner(ctst: Ctst) -> N
 def nanoseconds(stamp: str) -> int:
     seconds, _, fraction = stamp.rstrip("Z").partition(".")
     return int(time.mktime(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S"))) * 10**9 + int(fraction.ljust(9, "0"))
+
+
+def test_a_start_that_ends_unhealthy_has_failed(ctst: Ctst) -> None:
+    """What nobody depends on too: status 0 would say that all is well."""
+    bad = component("a", "echo why not; sleep 1000", check("false", interval='"50ms"', retries="2"))
+    good = component("b", "sleep 1000")
+    ctst.write(good)
+    ctst.ok("run", "-d")
+    before = ctst.rows()["b"]["pid"]
+    ctst.write(good + bad)
+    for words in (("run", "-d"), ("run",)):
+        done = ctst(*words)
+        assert done.status == 1 and "error[R014]: a is unhealthy" in done.err and "why not" in done.out + done.err, done
+        assert {name: row["pid"] for name, row in ctst.rows().items()} == {"b": before}
+    ctst.ok("rm", "--force")
+    ctst.assert_clean()
+    # Once it was up it is no start any more: it goes on, and `start` tells.
+    ctst.write(
+        bad.replace('"false"', '"test -e /data/up"').replace("healthcheck", 'volume = "data:/data"\n healthcheck')
+    )
+    (ctst.directory / ".containust/volumes/data").mkdir(parents=True)
+    (ctst.directory / ".containust/volumes/data/up").touch()
+    ctst.ok("run", "-d")
+    (ctst.directory / ".containust/volumes/data/up").unlink()
+    eventually(lambda: ctst.rows()["a"]["health"] == "unhealthy")
+    ctst.ok("stop", "--force")
+    done = ctst("start")
+    assert done.status == 1 and "error[R014]" in done.err, done
+    assert ctst.rows()["a"]["state"] == "running"
+    ctst.ok("rm", "--force", "--volumes")
 
 
 def test_a_dependency_that_is_started_again_is_waited_for(ctst: Ctst) -> None:

@@ -101,6 +101,7 @@ class Supervisor:
         self.units: dict[str, Unit] = {}
         self.waiting: list[str] = []  # names whose dependencies are not up yet, in start order
         self.failed: dict[str, Exception] = {}  # starts that failed, by name
+        self._starting: set[str] = set()  # what the start at hand is to bring up
         self.echo: Callable[[str, bytes, bytes], None] | None = None
         self.released = False  # another process has taken over
         self.interrupted = 0  # how often the user asked to stop
@@ -247,10 +248,12 @@ class Supervisor:
         """Start all that can be, and serve events until every added unit is up, one has failed, or ``timeout`` is over,
         which counts as a failure."""
         timer = None if timeout is None else self.after(timeout, lambda: self._too_late(timeout))
+        self._starting = set(self.waiting)
         self._start_ready()
         if self.failed:
             return
         self.run(lambda: bool(self.failed) or self.interrupted > 0 or not self._pending())
+        self._starting = set()
         if timer:
             self._cancel([timer])
 
@@ -635,7 +638,20 @@ class Supervisor:
         if unit.container.health != before:
             emit(self.project, str(unit.container.health), unit.name, id=unit.container.id)
             self._changed[unit.container.id] = unit.container
+            if unit.container.health == "unhealthy" and unit.name in self._starting:
+                self._came_up_unhealthy(unit)
         unit.timers.append(self.after(wait, lambda: self._probe(unit)))
+
+    def _came_up_unhealthy(self, unit: Unit) -> None:
+        if any(unit.name in self.units[name].component.depends_on for name in self.waiting):
+            return  # that one was not started, is the message
+        error = ContainustError(
+            "R014",
+            f"{unit.name} is unhealthy: its health check has not succeeded",
+            "mend what it checks, or give it more time with start_period or retries",
+        )
+        error.container = unit.name
+        self.failed[unit.name] = error
 
 
 def patience(check: Healthcheck) -> float:
