@@ -186,3 +186,12 @@ def test_a_bad_value_of_a_variable_is_an_error(ctst: Ctst, name: str) -> None:
     done = ctst("ps")
     assert done.status == 2 and name in done.err, done
     del ctst.environ[name]
+
+
+@pytest.mark.parametrize("words", [("plan",), ("plan", "--json"), ("run",), ("run", "-d"), ("build",)])
+def test_every_command_that_reads_a_file_shows_all_that_is_wrong_in_it(ctst: Ctst, words: tuple[str, ...]) -> None:
+    ctst.write('COMPONENT a {\n    image = "host:///bin/busybox"\n    prot = 1\n}\nCONNECT a -> b\n')
+    done = ctst(*words)
+    assert (done.status, done.out) == (1, "")
+    assert "error[E006]" in done.err and ":3:5\n" in done.err and "did you mean port?" in done.err
+    assert "error[E002]" in done.err and ":5:14\n" in done.err and "  |              ^\n" in done.err

@@ -135,7 +135,8 @@ class CheckFailed(ContainustError):
         super().__init__(first.code, f"{where}: {first.message}{more}", *first.help)
         self.diagnostics = diagnostics
 
-    def render(self, color: bool = False) -> str:
+    def rendered(self, color: bool = False) -> str:
+        """All of them, as every command shows them that reads a file."""
         return render(self.diagnostics, color)
 
 
