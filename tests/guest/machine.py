@@ -153,7 +153,7 @@ def tests(files: list[str]) -> str:
     """The command that runs the marked tests of ``files``."""
     plugins = ["-p", "pytest_timeout", "-p", "no:cacheprovider"]
     options = [
-        *("-m", "guest or unified", "-v", "--tb=short", "--timeout=200"),
+        *("-m", "guest or unified", "-v", "--tb=short", "--timeout=600"),
         *("--basetemp=/mnt/tests/run", "--junitxml=/mnt/share/junit.xml"),
     ]
     environment = [
