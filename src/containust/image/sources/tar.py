@@ -182,6 +182,8 @@ def _import_root(
 ) -> Imported:
     """A root file system's tar, open as ``fd``, as an image of one layer; ``path`` is where it is staged already."""
     size = os.fstat(fd).st_size
+    if known is not None and path and not os.path.isdir(f"{staging.store.directory}/layers/{known[0]}"):
+        sync_beside(path)
     if known is None and not _stored_size(staging, size):
         # Surely new: it is copied, and hashed and written to the disk while its members are merged.
         path = f"{staging.path}/archive.tar"
