@@ -138,3 +138,20 @@ def test_cycles_of_up_and_down_leave_nothing_and_use_the_same_addresses(ctst: Ct
     assert len(addresses) == 1
     ctst.ok("rm", "--force")
     ctst.assert_clean()
+
+
+def test_networks_stay_while_another_unit_of_the_project_waits_to_start_again(ctst: Ctst) -> None:
+    """One stack ends while the container of another is between two attempts; nothing is left when that ends, too."""
+    failing = (
+        f'image = "{BOX}"\n command = ["sh", "-c", "busybox ip addr show eth0 >&2; exit 3"]\n restart = "always"\n'
+    )
+    ctst.ok("run", "-d", str(ctst.write(f"COMPONENT again {{\n {failing}}}\n", "again.ctst")))
+    ctst.ok("run", "-d", str(ctst.write(f"COMPONENT web {{\n {SLEEP}}}\nEXPOSE 8080:80 -> web\n")))
+    eventually(lambda: ctst.rows()["again"]["restarts"] >= 2)
+    eventually(lambda: ctst.rows()["again"]["state"] == "failed")
+    ctst.ok("rm", "--force", "web")
+    before = ctst.rows()["again"]["restarts"]
+    eventually(lambda: ctst.rows()["again"]["restarts"] > before)
+    assert ctst.rows()["again"]["error"] is None
+    ctst.ok("rm", "--force")
+    ctst.assert_clean()

@@ -485,8 +485,16 @@ class Engine:
 
     def _tear_down_networks(self, state: State) -> None:
         """Remove the project's networks from the host when nobody uses them."""
-        if state.networks and not any(alive(c) or c.state == CREATED for c in state.containers.values()):
+        if state.networks and not any(self._uses_networks(c) for c in state.containers.values()):
             self.networks(state).teardown()
+
+    def _uses_networks(self, container: Container) -> bool:
+        """Whether a container lives, or another process is about to start it, again perhaps."""
+        if alive(container) or container.state == CREATED:
+            return True
+        unit = container.stack_file or container.id
+        restarts = container.wanted == RUNNING and "restart" in container.spec
+        return restarts and unit != self._own and Ownership.held(self.project, unit)
 
     # -- end ----------------------------------------------------------------------------------------------------
 
@@ -599,10 +607,16 @@ class Engine:
             nonlocal pending
             pending = False
             try:
-                if self.networks(load(self.project)).outdated(self._networks):
+                # Under the lock of the state: nobody takes the networks down meanwhile.
+                self._open = Update(self.project)
+                if self.networks(self._open.state).outdated(self._networks):
                     self._publish()
             except ContainustError:
                 pass  # at the next change, or the next command
+            finally:
+                if self._open:
+                    self._open.abandon()
+                    self._open = None
 
         def changed() -> None:
             nonlocal pending

@@ -262,6 +262,8 @@ class StackNetworks:
 
     def outdated(self, published: StackNetworks | None) -> bool:
         """Whether rules have to be put in force again: they are gone, or the host admits other ports than it did."""
+        if not self.recorded or not any(map(self._alive, self.recorded.values())):
+            return False  # taken down: there is nothing to keep apart
         nft = nf.connect()
         try:
             if not any(name == rules.table_name(self.project) for name, _ in nf.tables(nft)):
