@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import time
 
@@ -238,3 +239,25 @@ def test_a_container_whose_everything_was_killed_is_cleaned_up(user: User) -> No
     eventually(lambda: not user.processes())
     assert user.rows()["one"]["state"] == "failed"
     user.clean()
+
+
+def test_a_terminal_of_its_own(user: User) -> None:
+    master, slave = pty.openpty()
+    words = ("run", "--rm", "-it", "--image", BOX, "--", "sh", "-c", "tty; read line; echo got:$line; exit 9")
+    process = user.popen(*words, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    text = b""
+    while data := _read(master):
+        if b"/dev/pts/0" in data:
+            os.write(master, b"word\r")
+        text += data
+    os.close(master)
+    assert process.wait(20) == 9
+    assert text.count(b"got:word") == 1, text
+
+
+def _read(master: int) -> bytes:
+    try:
+        return os.read(master, 4096)
+    except OSError:  # EIO: the other side is closed
+        return b""

@@ -190,6 +190,7 @@ class Stack:
         (unit,) = supervisor.units.values()
         assert unit.handle is not None and unit.handle.capture is not None
         capture = unit.handle.capture
+        capture.echo = None  # what the terminal shows is only logged
         with Terminal(master) as terminal:
             terminal.proxy(unit.handle.pidfd, lambda data: capture.write(b"stdout", data))
 
