@@ -198,11 +198,16 @@ def small(rounds: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", default="", metavar="NAME,NAME", help="these cases alone")
+    options = parser.parse_args()
+    rounds = options.rounds
+    only = set(filter(None, options.only.split(",")))
     print(json.dumps(small(rounds)), flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-language-") as directory:
         os.chdir(directory)
         for name, (size, make) in CASES.items():
+            if only and name not in only:
+                continue
             for command in (check, layout):
                 small_one, large = make(size), make(8 * size)
                 make(size)  # the files beside it
