@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from containust.core import syscalls as sc
+from containust.runtime.process import start_ticks
 from containust.runtime.project import project_id
 
 FULL = bool(os.environ.get("CONTAINUST_FULL"))
@@ -63,6 +64,13 @@ def marked(token: str) -> list[int]:
     """Processes of `ctst` that carry ``token`` in their environment, zombies left out."""
     wanted = f"{MARK}={token}"
     return [pid for pid in pids() if wanted in read(f"/proc/{pid}/environ").split("\0")]
+
+
+def kill(pids: list[int]) -> None:
+    """SIGKILL, and wait until they have ended: a process holds its locks for longer than `marked` sees it."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not any(map(start_ticks, pids)))
 
 
 def supervisors(token: str) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from outside import HOST, OUTSIDE, OUTSIDE6, Outside, ask, ask_inside, component
 
 from containust.core import syscalls as sc
-from harness import FULL, PYTHON, Ctst, eventually, marked, read
+from harness import FULL, PYTHON, Ctst, eventually, kill, marked, read
 
 NOBODY = 65534
 BIND = """
@@ -84,9 +83,7 @@ def test_w1_nobody_shares_or_takes_over_a_published_port(ctst: Ctst, tmp_path: P
     assert "error[R011]: port 127.0.0.1:8080/tcp of thief is taken" in done.err
     # Without the supervisor that held it, the port leads where it led, whoever binds it, and stays taken.
     gateway = ask(ctst.enter, ("127.0.0.1", 8080))
-    for pid in marked(ctst.token):
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not marked(ctst.token))
+    kill(marked(ctst.token))
     with Thief(ctst, "127.0.0.1") as thief:
         assert thief.said == "bound"
         assert ask(ctst.enter, ("127.0.0.1", 8080)) == gateway
@@ -281,18 +278,13 @@ def test_w6_rules_are_gone_after_a_crash_and_replaced_after_a_flush(ctst: Ctst, 
     ctst.on_host("nft", "flush", "ruleset")
     eventually(lambda: "table inet containust-" in ctst.on_host("nft", "list", "tables"))
     assert ask_inside(ctst, "web", (at, 80, "tcp", 0.5)) == [""]
-    for pid in marked(ctst.token):
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not marked(ctst.token))
+    kill(marked(ctst.token))
     ctst.on_host("nft", "flush", "ruleset")
     ctst.ok("run", "-d", path)
     assert ask_inside(ctst, "web", (at, 80, "tcp", 0.5)) == [""]
     assert all(ask(ctst.enter, ("127.0.0.1", 8080)))
     ctst.on_host("nft", "add table inet own")
-    pids = [row["pid"] for row in ctst.rows().values()]
-    for pid in (*marked(ctst.token), *pids):
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not marked(ctst.token))
+    kill([*marked(ctst.token), *(row["pid"] for row in ctst.rows().values())])
     ctst.ok("ps")
     assert ctst.on_host("nft", "list", "ruleset").split() == ["table", "inet", "own", "{", "}"]
     assert ": ct" not in ctst.on_host("ip", "-o", "link")

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 
-from harness import FULL, Ctst, eventually, marked, supervisors
+from harness import FULL, Ctst, eventually, kill, supervisors
 
 LINES = 60_000 if FULL else 25_000
 # A hundred lines every ten milliseconds: ten thousand a second.
@@ -44,8 +44,7 @@ def test_nothing_is_lost_when_the_supervisor_of_a_busy_stack_is_killed(ctst: Cts
     for words in CHANGES:
         time.sleep(chance.uniform(0.05, 0.4))
         (supervisor,) = supervisors(ctst.token)
-        os.kill(supervisor, signal.SIGKILL)
-        eventually(lambda: not marked(ctst.token))
+        kill([supervisor])
         ctst.ok(*words)
         assert len(supervisors(ctst.token)) == 1, f"nobody supervises after {words}"
         rows = ctst.rows()

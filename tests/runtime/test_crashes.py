@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import FULL, Ctst, eventually, marked, pids, read
+from harness import FULL, Ctst, eventually, kill, marked, pids, read
 
 STACK = """
 COMPONENT base {
@@ -40,8 +40,7 @@ def stack(ctst: Ctst) -> None:
 def kill_supervisor(ctst: Ctst) -> None:
     supervisors = marked(ctst.token)
     assert len(supervisors) == 1, supervisors
-    os.kill(supervisors[0], signal.SIGKILL)
-    eventually(lambda: not marked(ctst.token))
+    kill(supervisors)
 
 
 def ended(pid: int) -> bool:

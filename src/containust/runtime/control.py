@@ -95,6 +95,7 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
         supervisor = Supervisor(engine.project, engine.backend)
         try:
             ownership.take()
+            engine.supervises = unit
             supervisor.handle_signals()
             mine = [c for c in load(engine.project).containers.values() if unit_of(c) == unit]
             engine.reserve_ports({c.name for c in mine if alive(c) or c.name in start})

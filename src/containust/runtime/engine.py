@@ -104,7 +104,7 @@ class Engine:
         self.store = ImageStore(project.images, offline=self.options.offline)
         self._images: dict[str, Image] = {}
         self._roots: dict[str, int] = {}  # image id -> descriptor of its tree, detached
-        self._own = ""  # the unit this process has become the supervisor of
+        self.supervises = ""  # the unit this process has become the supervisor of
         self._inherited = False  # from one that was killed
         self._reservation: Reservation | None = None  # the published ports, held by the supervisor
         # Container id -> its recorded attachments, its names, its places: each is asked for by each other container.
@@ -181,7 +181,7 @@ class Engine:
         self.backend.begin()
         ownership = Ownership(self.project, unit)
         ownership.take()
-        self._own = unit
+        self.supervises = unit
         self._inherited = ownership.inherited
         try:
             supervisor = Supervisor(self.project, self.backend)
@@ -494,7 +494,7 @@ class Engine:
             return True
         unit = container.stack_file or container.id
         restarts = container.wanted == RUNNING and "restart" in container.spec
-        return restarts and unit != self._own and Ownership.held(self.project, unit)
+        return restarts and unit != self.supervises and Ownership.held(self.project, unit)
 
     # -- end ----------------------------------------------------------------------------------------------------
 
@@ -734,7 +734,7 @@ class Engine:
 
     def _others(self) -> bool:
         """Whether another process supervises something of the project: what it starts may not be recorded yet."""
-        own = lock_path(self.project, self._own)
+        own = lock_path(self.project, self.supervises)
         return any(Ownership.locked(path) for path in Ownership.files(self.project) if path != own)
 
     def _stale(self, container: Container) -> bool:
@@ -744,7 +744,7 @@ class Engine:
         if container.state not in (RUNNING, CREATED):
             return False
         unit = container.stack_file or container.id
-        return unit == self._own or not Ownership.held(self.project, unit)
+        return unit == self.supervises or not Ownership.held(self.project, unit)
 
 
 def new_id() -> str:

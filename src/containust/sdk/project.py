@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import time
 
 from containust.common import os
 from containust.common.errors import ContainustError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from containust.runtime.metrics import Meter, Metrics
     from containust.runtime.state import Container, State
     from containust.runtime.transcript import Line as Line
+
+SETTLING = 20  # looks, 5 ms apart, until a supervisor has written down how a container has ended just now
 
 
 class Project:
@@ -83,6 +86,12 @@ class Project:
         if needed(self.home, state, len(running)) and os.access(self.home.run, os.W_OK):
             state = self.engine.recover()  # cleans up after processes that were killed
             running = _running(state)
+        for _ in range(SETTLING):
+            if not any(c.state == RUNNING and c.id not in running for c in state.containers.values()):
+                break
+            time.sleep(0.005)
+            state = load(self.home)
+            running = _running(state)
         metrics = self._figures(list(running.values())) if running else {}
         containers = state.containers.values()
         rows = []
@@ -91,7 +100,7 @@ class Project:
                 continue
             row = _row(container)
             if container.state == RUNNING and container.id not in running:
-                # It has just ended, and its supervisor has not written down how.
+                # It has ended, and its supervisor cannot write down how.
                 row["state"] = STOPPED if container.wanted == STOPPED else FAILED
             if container.id in metrics:
                 row.update(metrics[container.id].as_dict())
