@@ -106,6 +106,20 @@ class Done:
         return f"ctst {' '.join(self.words)}: {self.status}\n--- out\n{self.out}\n--- err\n{self.err}"
 
 
+def outcome(process: subprocess.Popen[bytes], words: tuple[str, ...], input: bytes | None, seconds: float) -> Done:
+    """How a command ends, which it has to do in time and without a mistake of its own."""
+    try:
+        out, err = process.communicate(input, seconds * PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        pytest.fail(f"no end after {seconds} s: {Done(words, -9, out.decode(), err.decode())!r}")
+    done = Done(words, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+    assert "Traceback" not in done.out + done.err, done
+    assert "mistake of its own" not in done.err, done
+    return done
+
+
 class Ctst:
     """The command in one project directory. Calling it gives a :class:`Done`; ``ok`` also expects status 0."""
 
@@ -151,16 +165,7 @@ class Ctst:
         if input is not None:
             options["stdin"] = subprocess.PIPE
         process = self.popen(*words, **options)
-        try:
-            out, err = process.communicate(input, seconds * PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            pytest.fail(f"no end after {seconds} s: {Done(words, -9, out.decode(), err.decode())!r}")
-        done = Done(words, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
-        assert "Traceback" not in done.out + done.err, done
-        assert "mistake of its own" not in done.err, done
-        return done
+        return outcome(process, words, input, seconds)
 
     def ok(self, *words: str, **options: Any) -> str:
         done = self(*words, **options)

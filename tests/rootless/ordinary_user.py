@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from containust.core import syscalls as sc
-from harness import COMMAND, Done, eventually, pids, read
+from harness import COMMAND, Done, eventually, outcome, pids, read
 
 HOST, OUTSIDE = "198.51.100.2", "198.51.100.1"
 HOST6, OUTSIDE6 = "2001:db8:51::2", "2001:db8:51::1"
@@ -158,17 +158,7 @@ class User:
         return subprocess.Popen([*self.command, *words], **given)
 
     def __call__(self, *words: str, seconds: float = 40, **options: Any) -> Done:
-        process = self.popen(*words, **options)
-        try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            pytest.fail(f"no end after {seconds} s: {Done(words, -9, out.decode(), err.decode())!r}")
-        done = Done(words, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
-        assert "Traceback" not in done.out + done.err, done
-        assert "mistake of its own" not in done.err, done
-        return done
+        return outcome(self.popen(*words, **options), words, None, seconds)
 
     def ok(self, *words: str, **options: Any) -> str:
         done = self(*words, **options)

@@ -70,12 +70,9 @@ def parse_duration(text: str) -> float | None:
 
 
 def memory(reader: Reader, source: Source, value: Value) -> Any:
-    text = reader.text(source, value)
-    if text is INVALID:
-        return text
-    size = parse_size(text)
-    if size is None:
-        return not_a_size(reader, source, value, text)
+    size, text = _size(reader, source, value)
+    if size is INVALID:
+        return size
     if size < LEAST_MEMORY:
         return reader.wrong(source, value, f"{text} is too little to start a program", ['at least "6MiB"'])
     if size > 2**62:
@@ -84,15 +81,19 @@ def memory(reader: Reader, source: Source, value: Value) -> Any:
 
 
 def rate(reader: Reader, source: Source, value: Value) -> Any:
-    text = reader.text(source, value)
-    if text is INVALID:
-        return text
-    size = parse_size(text)
-    if size is None:
-        return not_a_size(reader, source, value, text)
+    size, text = _size(reader, source, value)
+    if size is INVALID:
+        return size
     if size < LEAST_RATE:
         return reader.wrong(source, value, f"{text} a second is too little to read a program by", ['at least "64KiB"'])
     return min(size, 2**62)
+
+
+def _size(reader: Reader, source: Source, value: Value) -> tuple[Any, Any]:
+    """Bytes and the text that names them; INVALID after a problem."""
+    text = reader.text(source, value)
+    size = text if text is INVALID else parse_size(text)
+    return (not_a_size(reader, source, value, text) if size is None else size), text
 
 
 def not_a_size(reader: Reader, source: Source, value: Value, text: str) -> Any:

@@ -13,7 +13,7 @@ from containust.runtime.engine import Engine, wait_until
 from containust.runtime.ownership import Ownership
 from containust.runtime.process import alive
 from containust.runtime.state import RUNNING, STOPPED, Update, load
-from containust.runtime.supervisor import Supervisor, signal_number
+from containust.runtime.supervisor import KILL_AGAIN, Supervisor, signal_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from containust.runtime.state import Container, State
 
 SETTLE = 10.0
-KILL_AGAIN = 1.0  # what was frozen just after it was thawed
 
 
 def choose(state: State, names: list[str]) -> list[Container]:
@@ -30,11 +29,6 @@ def choose(state: State, names: list[str]) -> list[Container]:
     if not names:
         return list(state.containers.values())
     return [state.find(name) for name in names]
-
-
-def unit_of(container: Container) -> str:
-    """What the container is supervised with."""
-    return container.stack_file or container.id
 
 
 def supervise(engine: Engine, units: set[str]) -> None:
@@ -53,7 +47,7 @@ def supervise_live(engine: Engine, ownership: Ownership, unit: str, start: list[
     Those called ``start`` are started again.
     """
     try:
-        if start or any(unit_of(c) == unit and alive(c) for c in load(engine.project).containers.values()):
+        if start or any(c.unit == unit and alive(c) for c in load(engine.project).containers.values()):
             ownership.leave()
             in_background(engine, unit, start)
         else:
@@ -64,7 +58,7 @@ def supervise_live(engine: Engine, ownership: Ownership, unit: str, start: list[
 
 def adopt_orphans(engine: Engine) -> None:
     """Bring the supervisors of all units back to life that were killed, whatever the command at hand is about."""
-    live = {unit_of(container) for container in load(engine.project).containers.values() if alive(container)}
+    live = {container.unit for container in load(engine.project).containers.values() if alive(container)}
     for unit in live:
         try:
             supervise(engine, {unit})
@@ -97,7 +91,7 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
             ownership.take()
             engine.supervises = unit
             supervisor.handle_signals()
-            mine = [c for c in load(engine.project).containers.values() if unit_of(c) == unit]
+            mine = [c for c in load(engine.project).containers.values() if c.unit == unit]
             engine.reserve_ports({c.name for c in mine if alive(c) or c.name in start})
             for container in mine:
                 if alive(container):
@@ -198,9 +192,9 @@ def stop(engine: Engine, names: list[str], timeout: float | None = None, force: 
         running = [container for container in chosen if alive(container)]
         for container in chosen:
             container.wanted = STOPPED
-    supervise(engine, {unit_of(container) for container in running})
+    supervise(engine, {container.unit for container in running})
     _end(engine, running, timeout, force)
-    _settled(engine, [container.id for container in running], {unit_of(c) for c in running})
+    _settled(engine, [container.id for container in running], {c.unit for c in running})
     return [container.name for container in running]
 
 
@@ -250,7 +244,7 @@ def _settled(engine: Engine, ids: list[str], units: set[str]) -> None:
         state = load(engine.project)
         if any(id in state.containers and state.containers[id].state in (RUNNING, "created") for id in ids):
             return False
-        idle = {unit for unit in units if not any(_lives(c) for c in state.containers.values() if unit_of(c) == unit)}
+        idle = {unit for unit in units if not any(_lives(c) for c in state.containers.values() if c.unit == unit)}
         return not any(Ownership.held(engine.project, unit) for unit in idle)
 
     wait_until(recorded, SETTLE)
@@ -271,8 +265,8 @@ def start(engine: Engine, names: list[str]) -> list[str]:
     state = load(engine.project)
     asked = choose(state, names)
     chosen = [c for c in _with_dependencies(state, asked) if not alive(c) and (c in asked or not _done(c))]
-    for unit in dict.fromkeys(unit_of(container) for container in chosen):
-        in_background(engine, unit, [c.name for c in chosen if unit_of(c) == unit])
+    for unit in dict.fromkeys(container.unit for container in chosen):
+        in_background(engine, unit, [c.name for c in chosen if c.unit == unit])
     return [container.name for container in chosen]
 
 

@@ -492,9 +492,8 @@ class Engine:
         """Whether a container lives, or another process is about to start it, again perhaps."""
         if alive(container) or container.state == CREATED:
             return True
-        unit = container.stack_file or container.id
         restarts = container.wanted == RUNNING and "restart" in container.spec
-        return restarts and unit != self.supervises and Ownership.held(self.project, unit)
+        return restarts and container.unit != self.supervises and Ownership.held(self.project, container.unit)
 
     # -- end ----------------------------------------------------------------------------------------------------
 
@@ -743,8 +742,7 @@ class Engine:
             return False
         if container.state not in (RUNNING, CREATED):
             return False
-        unit = container.stack_file or container.id
-        return unit == self.supervises or not Ownership.held(self.project, unit)
+        return container.unit == self.supervises or not Ownership.held(self.project, container.unit)
 
 
 def new_id() -> str:

@@ -132,6 +132,11 @@ class Container(Record):
         """Name of the container's group below the project's."""
         return self.id[:12]
 
+    @property
+    def unit(self) -> str:
+        """What the container is supervised with: its stack's file, or itself."""
+        return self.stack_file or self.id
+
 
 class State:
     """The index in memory: containers by id, networks by name, the project's id range."""

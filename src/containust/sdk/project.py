@@ -215,10 +215,7 @@ class Project:
             if idle:
                 idle()
             containers = [c for c in load(self.home).containers.values() if c.id in ids]
-            return any(
-                alive(c) or (transcript.returns(c) and Ownership.held(self.home, control.unit_of(c)))
-                for c in containers
-            )
+            return any(alive(c) or (transcript.returns(c) and Ownership.held(self.home, c.unit)) for c in containers)
 
         try:
             if last and tail is not None:

@@ -199,7 +199,7 @@ class Stack:
         from containust.runtime import control
 
         state = load(self.engine.project)
-        names = [c.name for c in state.containers.values() if control.unit_of(c) == self.unit]
+        names = [c.name for c in state.containers.values() if c.unit == self.unit]
         control.stop(self.engine, names)
         return control.remove(self.engine, names)
 
