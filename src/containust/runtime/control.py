@@ -13,7 +13,8 @@ from containust.runtime.engine import Engine, wait_until
 from containust.runtime.ownership import Ownership
 from containust.runtime.process import alive
 from containust.runtime.state import RUNNING, STOPPED, Update, load
-from containust.runtime.supervisor import KILL_AGAIN, Supervisor, signal_number
+from containust.runtime.stopping import KILL_AGAIN, signal_number
+from containust.runtime.supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,34 +8,25 @@ record what they want; the supervisor reads that when a container ends.
 from __future__ import annotations
 
 import _signal
-import select
 import time
 
 from containust.common import os
 from containust.common.errors import ContainustError
-from containust.runtime import process
+from containust.runtime import health, restarts, stopping
 from containust.runtime.events import emit
-from containust.runtime.state import CREATED, FAILED, RUNNING, STOPPED, Update, now
+from containust.runtime.recorder import Recorder
+from containust.runtime.state import FAILED, RUNNING, STOPPED, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from containust.common.types import Component, Healthcheck
+    from containust.common.types import Component
     from containust.runtime.backend.protocol import ContainerBackend
     from containust.runtime.container import Handle, Job
+    from containust.runtime.loop import Timer
     from containust.runtime.project import Project
-    from containust.runtime.state import Container, State
-
-BACKOFF_FIRST = 0.1
-BACKOFF_LAST = 30.0
-BACKOFF_RESET = 10.0
-PROBE_FIRST = 0.1
-PAUSE = 0.001  # after much output at once: FIFOs fill meanwhile, and their writers need not wake anybody
-
-RECORD_AGAIN = 1.0
-TOGETHER = 0.004
-KILL_AGAIN = 1.0  # what was frozen just after it was thawed
+    from containust.runtime.state import Container
 
 HANDOVER = _signal.SIGUSR1
 
@@ -67,10 +58,10 @@ class Unit:
         self.handle: Handle | None = None
         self.first = time.monotonic()  # when its supervision began
         self.since = 0.0  # monotonic time of the last start
-        self.backoff = BACKOFF_FIRST
+        self.backoff = restarts.FIRST
         self.failures = 0  # failed probes in a row
         self.probe: Handle | None = None
-        self.probe_interval = PROBE_FIRST
+        self.probe_interval = health.FAST
         self.stopping = False  # asked to stop
         self.signalled = False  # its stop signal was sent
         self.settled = False  # ended for good
@@ -82,21 +73,11 @@ class Unit:
         return self.container.name
 
 
-class Timer:
-    """A callback at a monotonic time."""
-
-    __slots__ = ("callback", "deadline")
-
-    def __init__(self, deadline: float, callback: Callable[[], None]) -> None:
-        self.deadline = deadline
-        self.callback = callback
-
-
-class Supervisor:
+class Supervisor(Recorder):
     """Starts, watches and ends the containers of one stack (or one container of `run --image`)."""
 
     def __init__(self, project: Project, backend: ContainerBackend) -> None:
-        self.project = project
+        super().__init__(project)
         self.backend = backend
         self.units: dict[str, Unit] = {}
         self.waiting: list[str] = []  # names whose dependencies are not up yet, in start order
@@ -105,127 +86,51 @@ class Supervisor:
         self.echo: Callable[[str, bytes, bytes], None] | None = None
         self.released = False  # another process has taken over
         self.interrupted = 0  # how often the user asked to stop
-        self._poll = select.epoll()
-        self._callbacks: dict[int, Callable[[], None]] = {}
-        self._timers: list[Timer] = []
-        self._changed: dict[str, Container] = {}
-        self._record_from = 0.0  # monotonic time before which recording is not tried again
-        self._recorded: tuple[tuple[int, int], dict[str, Container]] = (
-            (0, 0),
-            {},
-        )  # as others left it, and by what known
-        self._wake = -1
-        self._busy = False  # a container writes fast
         # Called once, between the making of the first containers and the start of their programs: what can be done
         # while they build their roots.
         self.before_start: Callable[[], None] | None = None
 
-    # -- loop ---------------------------------------------------------------------------------------------------
-
     def handle_signals(self) -> None:
         """Take SIGINT, SIGTERM, SIGHUP and the hand-over signal through the loop instead of an exception."""
-        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for signal in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, HANDOVER):
-            _signal.signal(signal, lambda number, frame: None)
-        self._wake = reader
-        self.watch(reader, self._signalled)
+        self.take_signals((_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, HANDOVER), self._signalled)
 
-    def _signalled(self) -> None:
-        for number in os.read(self._wake, 64):
-            if number == HANDOVER:
-                self.released = True
-            else:
-                self.interrupted += 1
-                if self.interrupted == 1:
-                    self.stop(self.units)
-                else:
-                    for unit in self.units.values():
-                        if unit.handle:
-                            self.backend.stop(unit.handle)
+    def _signalled(self, number: int) -> None:
+        if number == HANDOVER:
+            self.released = True
+            return
+        self.interrupted += 1
+        if self.interrupted == 1:
+            self.stop(self.units)
+        else:
+            for unit in self.units.values():
+                if unit.handle:
+                    self.backend.stop(unit.handle)
 
     def run(self, until: Callable[[], bool]) -> None:
         """Serve events until ``until()`` or a hand-over."""
-        self._record_if_possible()
+        self.record_if_possible()
         while not self.released and not until():
-            timeout = -1.0
-            if self._timers:
-                timeout = max(0.0, min(timer.deadline for timer in self._timers) - time.monotonic())
-            for fd, _ in self._poll.poll(timeout):
-                callback = self._callbacks.get(fd)
-                if callback:
-                    callback()
-            if self._busy:
-                self._busy = False
-                time.sleep(PAUSE)
-            moment = time.monotonic()
-            due = [timer for timer in self._timers if timer.deadline <= moment]
-            if due:
-                self._timers = [timer for timer in self._timers if timer.deadline > moment]
-                for timer in due:
-                    timer.callback()
+            self.turn()
             self._start_ready()
             if not until():
-                self._record_if_possible()
+                self.record_if_possible()
 
-    def watch(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call ``callback`` whenever ``fd`` is readable."""
-        self._callbacks[fd] = callback
-        self._poll.register(fd, select.EPOLLIN)
+    def live(self) -> bool:
+        """Whether anything is left to supervise."""
+        return bool(self.waiting) or any(not unit.settled for unit in self.units.values())
 
-    def _forget(self, fd: int) -> None:
-        if self._callbacks.pop(fd, None):
-            self._poll.unregister(fd)
+    def let_go(self) -> None:
+        """Give every container up untouched: another process supervises from now on."""
+        self.record_if_possible()
+        for unit in self.units.values():
+            if unit.handle and unit.handle.capture:
+                unit.handle.capture.close()
 
-    def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` once, in ``seconds``."""
-        timer = Timer(time.monotonic() + seconds, callback)
-        self._timers.append(timer)
-        return timer
-
-    def _cancel(self, timers: list[Timer]) -> None:
-        if timers:
-            self._timers = [timer for timer in self._timers if timer not in timers]
-            timers.clear()
-
-    def record(self) -> None:
-        """Write the containers that changed; what others have recorded as wanted is kept."""
-        if not self._changed:
-            return
-        with Update(self.project) as state:
-            self.merge(state)
-
-    def _record_if_possible(self) -> None:
-        """As :meth:`_record`, but a full disk or a state file that somebody has damaged is no reason to stop watching:
-        what happened is recorded as soon as that is possible."""
-        if not self._changed or time.monotonic() < self._record_from:
-            return
-        changed = self.unrecorded()
-        try:
-            self.record()
-        except ContainustError:
-            self.record_later(changed)
-            self._record_from = time.monotonic() + RECORD_AGAIN
-            self.after(RECORD_AGAIN, lambda: None)
-
-    def unrecorded(self) -> dict[str, Container]:
-        """What has changed since it was last recorded, by id."""
-        return dict(self._changed)
-
-    def record_later(self, containers: dict[str, Container]) -> None:
-        """Take back what could not be recorded."""
-        self._changed = {**containers, **self._changed}
-
-    def merge(self, state: State) -> None:
-        """Put what changed into ``state``."""
-        for container in self._changed.values():
-            recorded = state.containers.get(container.id)
-            if recorded is not None:
-                container.wanted = recorded.wanted
-                container.remove = recorded.remove
-                container.offline = recorded.offline
-                state.containers[container.id] = container
-        self._changed = {}
+    def stop(self, names: Iterable[str]) -> None:
+        """Begin to stop units: dependents first, independent ones at the same time. Serve events to see it done."""
+        chosen = [self.units[name] for name in names]
+        self.waiting = [name for name in self.waiting if self.units[name] not in chosen]
+        stopping.begin(self, chosen)
 
     # -- starting -----------------------------------------------------------------------------------------------
 
@@ -240,7 +145,7 @@ class Supervisor:
         if handle is None:
             return False
         self.units[unit.name] = unit
-        self._running(unit, handle)
+        self.began(unit, handle)
         self._enter(self.backend.present(unit.container))
         return True
 
@@ -255,7 +160,7 @@ class Supervisor:
         self.run(lambda: bool(self.failed) or self.interrupted > 0 or not self._pending())
         self._starting = set()
         if timer:
-            self._cancel([timer])
+            self.cancel([timer])
 
     def _too_late(self, timeout: float) -> None:
         for unit in self.units.values():
@@ -306,7 +211,7 @@ class Supervisor:
     def _out_of_patience(unit: Unit) -> bool:
         """Whether a service that dies again and again has had the time that its health check gives it to come up."""
         check = unit.component.healthcheck
-        return check is not None and time.monotonic() - unit.first >= patience(check)
+        return check is not None and time.monotonic() - unit.first >= health.patience(check)
 
     def _dependency_failed(self, unit: Unit, name: str, what: str) -> None:
         error = ContainustError("R015", f"{unit.name} was not started: its dependency {name} {what}")
@@ -330,7 +235,7 @@ class Supervisor:
             unit.container.become(RUNNING)
             if unit.component.healthcheck:
                 unit.container.health = "starting"
-            self._changed[unit.container.id] = unit.container
+            self.changed(unit.container)
         try:
             self._recorded_before_start()
         except BaseException:
@@ -343,14 +248,14 @@ class Supervisor:
             if failure:
                 self._start_failed(unit, failure)
             else:
-                self._running(unit, handle)
+                self.began(unit, handle)
                 emit(self.project, "started", unit.name, id=unit.container.id)
 
     def _recorded_before_start(self) -> None:
         if self.before_start:
             prepare, self.before_start = self.before_start, None
             prepare()
-            self._changed = {}
+            self.recorded()
         else:
             self.record()
 
@@ -363,11 +268,12 @@ class Supervisor:
         container.error = {"code": code, "message": getattr(error, "message", str(error))}
         container.exit_code = getattr(error, "status", 1)
         unit.settled = True
-        self._changed[container.id] = container
+        self.changed(container)
         self.failed[unit.name] = error
         emit(self.project, "died", unit.name, id=container.id, error=code)
 
-    def _running(self, unit: Unit, handle: Handle) -> None:
+    def began(self, unit: Unit, handle: Handle) -> None:
+        """``unit`` runs: watch it."""
         unit.handle = handle
         unit.since = time.monotonic()
         unit.stopping = unit.signalled = unit.settled = False
@@ -381,14 +287,10 @@ class Supervisor:
             for fd in capture.fds:
                 self.watch(fd, lambda fd=fd: self._output(unit, fd))  # type: ignore[misc]
         arrivals = self.backend.arrivals(unit.container)
-        if arrivals >= 0 and arrivals not in self._callbacks:
+        if arrivals >= 0 and not self.watches(arrivals):
             self.watch(arrivals, self._arrived)
         if unit.component.healthcheck:
-            if unit.container.health is None:
-                unit.container.health = "starting"
-            unit.failures = 0
-            unit.probe_interval = PROBE_FIRST
-            unit.timers.append(self.after(0.01, lambda: self._probe(unit)))
+            health.begin(self, unit)
 
     def _arrived(self) -> None:
         self._enter(self.backend.arrived())
@@ -398,7 +300,7 @@ class Supervisor:
             self.watch(pidfd, lambda pidfd=pidfd: self._left(pidfd))  # type: ignore[misc]
 
     def _left(self, pidfd: int) -> None:
-        self._forget(pidfd)
+        self.forget(pidfd)
         self.backend.left(pidfd)
 
     def _output(self, unit: Unit, fd: int) -> None:
@@ -407,11 +309,11 @@ class Supervisor:
             return
         capture = handle.capture
         if not capture.pump(fd):
-            self._forget(fd)
+            self.forget(fd)
             os.close(fd)
             del capture.fds[fd]
         elif capture.busy:
-            self._busy = True
+            self.busy = True
 
     # -- ending -------------------------------------------------------------------------------------------------
 
@@ -420,15 +322,15 @@ class Supervisor:
         if handle is None:
             return
         container = unit.container
-        self._cancel(unit.timers)
-        self._forget(handle.pidfd)
+        self.cancel(unit.timers)
+        self.forget(handle.pidfd)
         status = self.backend.wait(handle)
         os.close(handle.pidfd)
         if unit.probe:
-            self._end_probe(unit)
+            health.end(self, unit)
         if handle.capture:
             for fd in handle.capture.fds:
-                self._forget(fd)
+                self.forget(fd)
             handle.capture.drain()
         unit.handle = None
         container.oom_killed = self.backend.oom_killed(container)
@@ -440,7 +342,7 @@ class Supervisor:
         container.finished = now()
         container.pid = container.start_ticks = container.pid_namespace = None
         self.backend.remove(container)
-        wanted = self._wanted(container)
+        wanted = self.wanted(container)
         asked = unit.stopping or wanted == STOPPED
         container.become(STOPPED if asked or container.exit_code == 0 else FAILED)
         container.health = None
@@ -454,196 +356,19 @@ class Supervisor:
             exit_code=container.exit_code,
             signal=container.signal,
         )
-        if asked and not self._changed:  # others are about to end as well, and one record will do
-            self._record_from = time.monotonic() + TOGETHER
-            self.after(TOGETHER, lambda: None)
-        self._changed[container.id] = container
-        if not asked and self._restarts(unit):
-            self._restart_later(unit)
+        if asked:
+            self.record_with_others()
+        self.changed(container)
+        if not asked and not self.interrupted and restarts.due(unit):
+            restarts.later(self, unit)
         else:
             unit.settled = True
 
-    def _wanted(self, container: Container) -> str:
-        from containust.runtime.state import load
-
-        try:
-            status = os.stat(self.project.state_file)
-            version = status.st_ino, status.st_mtime_ns
-            if version != self._recorded[0]:
-                self._recorded = version, load(self.project).containers
-        except (ContainustError, OSError):  # the file cannot be read now: what was wanted last holds
-            return container.wanted
-        recorded = self._recorded[1].get(container.id)
-        return recorded.wanted if recorded else STOPPED
-
-    def _restarts(self, unit: Unit) -> bool:
-        restart = unit.component.restart
-        if self.interrupted or restart.policy == "never":
-            return False
-        if restart.policy == "on-failure":
-            if unit.container.exit_code == 0:
-                return False
-            return restart.limit is None or unit.container.restarts < restart.limit
-        return True
-
-    def _restart_later(self, unit: Unit) -> None:
-        if time.monotonic() - unit.since >= BACKOFF_RESET:
-            unit.backoff = BACKOFF_FIRST
-        delay = unit.backoff
-        unit.backoff = min(unit.backoff * 2, BACKOFF_LAST)
-        unit.timers.append(self.after(delay, lambda: self._restart(unit)))
-
-    def _restart(self, unit: Unit) -> None:
-        unit.timers.clear()
-        if self._wanted(unit.container) == STOPPED:
-            unit.settled = True
-            return
-        container = unit.container
-        container.restarts += 1
-        container.become(CREATED)
-        try:
-            handle = self.backend.create(unit.job())
-            errors = self.backend.start([handle])
-        except ContainustError as error:
-            errors = {container.id: error}
-        if errors:
-            container.become(FAILED)
-            failure = errors[container.id]
-            container.error = {"code": getattr(failure, "code", "R004"), "message": str(failure)}
-            container.finished = now()
-            self._changed[container.id] = container
-            if self._restarts(unit):
-                self._restart_later(unit)
-            else:
-                unit.settled = True
-            return
-        container.started = now()
-        container.error = None
-        container.become(RUNNING)
-        self._changed[container.id] = container
-        self._running(unit, handle)
-        emit(self.project, "restarted", unit.name, id=container.id, restarts=container.restarts)
-
-    def live(self) -> bool:
-        """Whether anything is left to supervise."""
-        return bool(self.waiting) or any(not unit.settled for unit in self.units.values())
-
-    def let_go(self) -> None:
-        """Give every container up untouched: another process supervises from now on."""
-        self._record_if_possible()
-        for unit in self.units.values():
-            if unit.handle and unit.handle.capture:
-                unit.handle.capture.close()
-
-    # -- stopping -----------------------------------------------------------------------------------------------
-
-    def stop(self, names: Iterable[str]) -> None:
-        """Begin to stop units: dependents first, independent ones at the same time. Serve events to see it done."""
-        chosen = [self.units[name] for name in names]
-        self.waiting = [name for name in self.waiting if self.units[name] not in chosen]
-        for unit in chosen:
-            unit.stopping = True
-            if unit.handle is None:
-                self._cancel(unit.timers)
-                unit.settled = True
-        self._stop_next(chosen)
-
-    def _stop_next(self, units: list[Unit]) -> None:
-        alive = [unit for unit in units if unit.handle]
-        needed = {name for unit in alive for name in unit.component.depends_on}
-        again = False
-        for unit in alive:
-            assert unit.handle is not None
-            if unit.name in needed:
-                again = True
-            elif not unit.signalled:
-                unit.signalled = True
-                self._cancel(unit.timers)
-                self._signal_stop(unit, unit.handle)
-        if again:
-            self.after(0.005, lambda: self._stop_next(units))
-
-    def _signal_stop(self, unit: Unit, handle: Handle) -> None:
-        number = signal_number(unit.container.stop_signal)
-        if not process.heeds(handle.pid, number):
-            self.backend.stop(handle)
-            return
-        self.backend.signal(handle, number)
-        unit.timers.append(self.after(unit.component.stop_timeout, lambda: self._kill(unit, handle)))
-
-    def _kill(self, unit: Unit, handle: Handle) -> None:
-        if unit.handle is handle:
-            self.backend.stop(handle)
-            unit.timers.append(self.after(KILL_AGAIN, lambda: self._kill(unit, handle)))
-
-    # -- health -------------------------------------------------------------------------------------------------
-
-    def _probe(self, unit: Unit) -> None:
-        check = unit.component.healthcheck
-        unit.timers.clear()
-        if unit.handle is None or check is None or unit.stopping:
-            return
-        from containust.compose.interpolation import render
-
-        try:
-            job = unit.job()
-            job.argv = [render(item, job.lookup) for item in check.command]
-            job.capture = False
-            probe = unit.probe = self.backend.probe(unit.container, job)
-        except (ContainustError, OSError):
-            self._probed(unit, False)
-            return
-        self.watch(probe.end, lambda: self._probe_told(unit))
-        unit.timers.append(self.after(check.timeout, lambda: self.backend.kill_probe(probe)))
-
-    def _probe_told(self, unit: Unit) -> None:
-        if unit.probe and self.backend.probe_over(unit.probe):
-            self._probe_ended(unit)
-
-    def _probe_ended(self, unit: Unit) -> None:
-        self._cancel(unit.timers)
-        status = self._end_probe(unit)
-        self._probed(unit, status == 0)
-
-    def _end_probe(self, unit: Unit) -> int | None:
-        probe = unit.probe
-        assert probe is not None
-        unit.probe = None
-        self._forget(probe.end)
-        return self.backend.end_probe(probe)
-
-    def _probed(self, unit: Unit, success: bool) -> None:
-        check = unit.component.healthcheck
-        if check is None or unit.handle is None:
-            return
-        before = unit.container.health
-        if success:
-            unit.failures = 0
-            unit.container.health = "healthy"
-            wait = check.interval
-        else:
-            wait = check.interval
-            if unit.container.health == "starting":
-                # Probes come fast while starting, so that dependents need not wait; a slow start still has the time
-                # that `retries` probes at `interval` would have given it.
-                if time.monotonic() - unit.since >= patience(check):
-                    unit.container.health = "unhealthy"
-            else:
-                unit.failures += 1
-                if unit.failures >= check.retries:
-                    unit.container.health = "unhealthy"
-            if unit.container.health == "starting":
-                wait = min(unit.probe_interval, check.interval)
-                unit.probe_interval = min(unit.probe_interval * 1.5, check.interval)
-        if unit.container.health != before:
-            emit(self.project, str(unit.container.health), unit.name, id=unit.container.id)
-            self._changed[unit.container.id] = unit.container
-            if unit.container.health == "unhealthy" and unit.name in self._starting:
-                self._came_up_unhealthy(unit)
-        unit.timers.append(self.after(wait, lambda: self._probe(unit)))
-
-    def _came_up_unhealthy(self, unit: Unit) -> None:
-        if any(unit.name in self.units[name].component.depends_on for name in self.waiting):
+    def came_up_unhealthy(self, unit: Unit) -> None:
+        """``unit`` has turned unhealthy, which a start that waits for it fails of."""
+        if unit.name not in self._starting or any(
+            unit.name in self.units[name].component.depends_on for name in self.waiting
+        ):
             return  # that one was not started, is the message
         error = ContainustError(
             "R014",
@@ -652,11 +377,6 @@ class Supervisor:
         )
         error.container = unit.name
         self.failed[unit.name] = error
-
-
-def patience(check: Healthcheck) -> float:
-    """Seconds that a service may take to turn healthy."""
-    return check.start_period + check.retries * check.interval
 
 
 def ending(container: Container) -> str:
@@ -668,16 +388,3 @@ def ending(container: Container) -> str:
     if container.exit_code is None:
         return "an unknown status"
     return f"exit status {container.exit_code}"
-
-
-def signal_number(name: str) -> int:
-    """Number of a signal given as ``SIGTERM``, ``TERM`` or ``15``. Raises ContainustError R004."""
-    if name.isdigit():
-        return int(name)
-    full = name.upper() if name.upper().startswith("SIG") else f"SIG{name.upper()}"
-    if full.startswith("SIGRTMIN+"):
-        return 34 + int(full[9:])
-    number = getattr(_signal, full, None)
-    if number is None:
-        raise ContainustError("R004", f"there is no signal {name!r}", "`kill -l` lists them")
-    return int(number)
