@@ -70,7 +70,7 @@ def test_a_follower_sees_each_event_once_through_rotation(
         ["events.jsonl.1"],
     )
     for path in tmp_path.glob("events*"):
-        assert path.stat().st_size < events.MAX_SIZE + WRITERS * size
+        assert path.stat().st_size < 1.5 * events.MAX_SIZE  # others write on while one is about to rotate
 
 
 @pytest.mark.parametrize("done", [False, True])

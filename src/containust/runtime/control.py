@@ -7,7 +7,7 @@ import select
 import time
 
 from containust.common.errors import ContainustError
-from containust.runtime import process, spec
+from containust.runtime import process, restarts, spec
 from containust.runtime.container import Handle
 from containust.runtime.engine import Engine, wait_until
 from containust.runtime.ownership import Ownership
@@ -88,12 +88,13 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
         os.setsid()
         ownership = Ownership(engine.project, unit)
         supervisor = Supervisor(engine.project, engine.backend)
+        missed: list[Container] = []
         try:
             ownership.take()
             engine.supervises = unit
             supervisor.handle_signals()
             mine = [c for c in load(engine.project).containers.values() if c.unit == unit]
-            engine.reserve_ports({c.name for c in mine if alive(c) or c.name in start})
+            missed = _reserve_ports(engine, mine, start)
             for container in mine:
                 if alive(container):
                     component = spec.decode(container.name, container.spec)
@@ -108,6 +109,7 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
         except BaseException as error:
             if isinstance(error, ContainustError) and error.container:
                 error.help.append(f"see `ctst logs {error.container}`")
+            supervisor.record_if_possible()  # before anybody is told
             send_result(writer, error)
             supervisor.failed = {}
             if not supervisor.units:
@@ -116,10 +118,40 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
         else:
             send_result(writer, None)
         quiet()
+        _resume(engine, supervisor, missed)
         engine.serve(supervisor, ownership)
         status = 0
     finally:
         os._exit(status)
+
+
+def _reserve_ports(engine: Engine, containers: list[Container], start: list[str]) -> list[Container]:
+    """Hold the ports of what runs, of what is to start, and of what should have been started again meanwhile.
+
+    Returns the last; none of them where their ports are not to be had, for it is the others that somebody asked for.
+    """
+    needed = {c.name for c in containers if alive(c) or c.name in start}
+    missed = [c for c in containers if c.name not in needed and restarts.missed(c)]
+    if missed:
+        try:
+            engine.reserve_ports(needed | {c.name for c in missed})
+            return missed
+        except ContainustError:
+            pass
+    engine.reserve_ports(needed)
+    return []
+
+
+def _resume(engine: Engine, supervisor: Supervisor, containers: list[Container]) -> None:
+    """Have ``containers`` started again by ``supervisor``, as the one before would have."""
+    if not containers:
+        return
+    try:
+        found = engine.reconnect([container.name for container in containers], missed=True)
+    except (ContainustError, OSError):
+        return  # they stay as they are, and the next supervisor tries again
+    for container in found:
+        supervisor.resume(engine.unit(container, spec.decode(container.name, container.spec)))
 
 
 def quiet() -> None:

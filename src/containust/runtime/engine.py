@@ -13,7 +13,7 @@ from containust.common.errors import ContainustError
 from containust.common.types import Ref
 from containust.image.mounting import clone_root, open_root
 from containust.image.store import ImageStore
-from containust.runtime import plan, spec, values
+from containust.runtime import plan, restarts, spec, values
 from containust.runtime.backend import detect_backend
 from containust.runtime.container import Job, places
 from containust.runtime.events import emit
@@ -111,6 +111,7 @@ class Engine:
         self._places: dict[str, tuple[list[dict[str, Any]], str, list[Attachment]]] = {}
         self._open: Update | None = None  # the state while a start is being entered into it
         self._interrupted: list[str] = []  # ran before a start that failed, and was stopped for it
+        self._wanted: dict[str, str] = {}  # of those that a start begins again: what the user asked for before, by id
         self._networks: StackNetworks | None = None  # as last published
         self._turned = False  # some that ran before are offline from now on, or no longer
 
@@ -305,6 +306,7 @@ class Engine:
                 started.append(container)
             elif action == plan.START and old:
                 self._bury(old)
+                self._wanted[old.id] = old.wanted
                 old.begin()
                 started.append(old)
         self._connect(state, started, stack.components, kept)
@@ -456,13 +458,19 @@ class Engine:
                 self._networks = self.networks(state)
             self._networks.publish(exposes, attachments, offline, services)
 
-    def reconnect(self, names: list[str]) -> list[Container]:
-        """Networks, addresses, ports and rules for stopped containers that are about to start again."""
+    def reconnect(self, names: list[str], missed: bool = False) -> list[Container]:
+        """Networks, addresses, ports and rules for stopped containers that are about to start again.
+
+        The user wants that, or with ``missed`` their policy does, if it still holds then: see ``restarts.missed``.
+        """
         with Update(self.project) as state:
             containers = [container for container in state.containers.values() if container.name in names]
+            if missed:
+                containers = [container for container in containers if restarts.missed(container)]
             for container in containers:
                 self._bury(container)
-                container.begin()
+                if not missed:
+                    container.begin()
             components = {c.name: spec.decode(c.name, c.spec) for c in containers}
             self._connect(state, containers, components, {})
         self._publish()
@@ -539,6 +547,7 @@ class Engine:
         """Undo a start that failed: what it made is removed, what was there before stays, or comes back."""
         self._images.clear()
         unrecorded: dict[str, Any] = {}
+        entered = not self._open
         if self._open:
             unrecorded = self._open.state.networks
             self._open.abandon()
@@ -557,6 +566,11 @@ class Engine:
 
             last_words.add(error, self.backend.logs(supervisor.units[error.container].container))
         with Update(self.project) as state:
+            if entered:
+                supervisor.merge(state)
+                for id, wanted in self._wanted.items():
+                    if id in state.containers:
+                        state.containers[id].wanted = wanted
             for container in fresh:
                 recorded = state.containers.pop(container.id, None)
                 if recorded and state.networks:

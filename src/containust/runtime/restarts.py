@@ -10,6 +10,7 @@ from containust.runtime.state import CREATED, FAILED, RUNNING, STOPPED, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from containust.runtime.state import Container
     from containust.runtime.supervisor import Supervisor, Unit
 
 FIRST = 0.1  # seconds until the first restart; it doubles with each that follows
@@ -17,16 +18,21 @@ LAST = 30.0
 RESET = 10.0  # one that was up for so long begins anew
 
 
-def due(unit: Unit) -> bool:
-    """Whether the policy of ``unit``, which has ended and was not asked to, has it started again."""
-    restart = unit.component.restart
-    if restart.policy == "never":
-        return False
-    if restart.policy == "on-failure":
-        if unit.container.exit_code == 0:
-            return False
-        return restart.limit is None or unit.container.restarts < restart.limit
-    return True
+def due(container: Container) -> bool:
+    """Whether the policy of ``container``, which has ended and was not asked to, has it started again."""
+    policy = container.spec.get("restart") or {}
+    kind, limit = policy.get("policy", "never"), policy.get("limit")
+    if kind == "on-failure":
+        return container.exit_code != 0 and (limit is None or container.restarts < limit)
+    return bool(kind != "never")
+
+
+def missed(container: Container) -> bool:
+    """Whether a container that does not run would run now, had its supervisor not been killed or replaced.
+
+    Not one whose start failed, for somebody was told.
+    """
+    return container.wanted == RUNNING and container.error is None and due(container)
 
 
 def later(supervisor: Supervisor, unit: Unit) -> None:
@@ -57,7 +63,7 @@ def _restart(supervisor: Supervisor, unit: Unit) -> None:
         failure = errors[container.id]
         container.error = {"code": getattr(failure, "code", "R004"), "message": str(failure)}
         container.finished = now()
-        if due(unit) and not supervisor.interrupted:
+        if due(container) and not supervisor.interrupted:
             later(supervisor, unit)
         else:
             unit.settled = True

@@ -118,6 +118,8 @@ class Container(Record):
         """Have ended without anybody to see how."""
         self.become(STOPPED if self.wanted == STOPPED else FAILED)
         self.pid = self.start_ticks = self.pid_namespace = None
+        self.exit_code = self.signal = None
+        self.oom_killed = False
         self.finished = now()
         self.health = None
 

@@ -149,6 +149,11 @@ class Supervisor(Recorder):
         self._enter(self.backend.present(unit.container))
         return True
 
+    def resume(self, unit: Unit) -> None:
+        """Supervise a container that has ended while nobody did; it is started again as its policy has it."""
+        self.units[unit.name] = unit
+        restarts.later(self, unit)
+
     def start(self, timeout: float | None = None) -> None:
         """Start all that can be, and serve events until every added unit is up, one has failed, or ``timeout`` is over,
         which counts as a failure."""
@@ -359,7 +364,7 @@ class Supervisor(Recorder):
         if asked:
             self.record_with_others()
         self.changed(container)
-        if not asked and not self.interrupted and restarts.due(unit):
+        if not asked and not self.interrupted and restarts.due(container):
             restarts.later(self, unit)
         else:
             unit.settled = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from containust.runtime.logs import MAX_FILES
+from containust.runtime.restarts import due
 from containust.runtime.state import RUNNING
 
 TYPE_CHECKING = False
@@ -176,13 +177,7 @@ def _backwards(fd: int, wanted: int) -> tuple[int, int]:
 
 def returns(container: Container) -> bool:
     """Whether a container that has ended is started again by the supervisor it has."""
-    policy = container.spec.get("restart") or {}
-    kind, limit = policy.get("policy", "never"), policy.get("limit")
-    if container.wanted != RUNNING or kind == "never":
-        return False
-    if kind == "on-failure":
-        return container.exit_code != 0 and (limit is None or container.restarts < limit)
-    return True
+    return container.wanted == RUNNING and due(container)
 
 
 def merged(
