@@ -60,6 +60,7 @@ IFLA_INFO_DATA = 2
 IFLA_BR_FORWARD_DELAY = 1
 IFLA_BR_MCAST_SNOOPING = 23
 IFLA_BRPORT_MODE = 4
+IFLA_BRPORT_LEARNING = 8
 IFLA_INET_CONF = 1
 VETH_INFO_PEER = 1
 
@@ -173,12 +174,15 @@ def new_veth(
     )
 
 
-def hairpin(index: int) -> bytes:
-    """Let a bridge send a packet back through the port that it came in by."""
+def bridge_port(index: int, *, hairpin: bool) -> bytes:
+    """Let a bridge learn no Ethernet address from what comes in by a port; whether a packet may leave by it again."""
     return message(
         RTM_SETLINK,
         0,
-        _ifinfomsg.pack(AF_BRIDGE, 0, index, 0, 0) + nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, b"\1")),
+        _ifinfomsg.pack(AF_BRIDGE, 0, index, 0, 0)
+        + nested(
+            IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, bytes((hairpin,))) + attribute(IFLA_BRPORT_LEARNING, b"\0")
+        ),
     )
 
 

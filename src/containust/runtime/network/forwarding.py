@@ -92,23 +92,23 @@ def record(nft: Connection, four: Sequence[str], six: Sequence[str], *, all6: bo
     replaced = [nf.table(TABLE), nf.delete_table(TABLE)] if any(known.values()) else []
     messages = [*replaced, nf.table(TABLE, comment)]
     messages.append(nf.base_chain(TABLE, "forward", "filter", nf.NF_INET_FORWARD, 0))
+    # To and from a container: first, as each packet of each connection comes by.
+    for interface in (nf.META_OIFNAME, nf.META_IIFNAME):
+        ours = nf.meta(interface) + nf.compare(BRIDGE_PREFIX.encode())
+        messages.append(nf.rule(TABLE, "forward", ours, nf.verdict(nf.ACCEPT)))
     for number, (name, members, family) in enumerate(
         (("forwarding4", four, nf.NFPROTO_IPV4), ("forwarding6", six, nf.NFPROTO_IPV6)), 1
     ):
         messages.append(nf.interface_set(TABLE, name, number))
         messages += nf.set_elements(TABLE, name, number, [(one.encode().ljust(16, b"\0"), b"") for one in members])
-        came_in = nf.meta(nf.META_IIFNAME)
-        if family == nf.NFPROTO_IPV6 and comment:
-            came_in += nf.compare(BRIDGE_PREFIX.encode(), nf.NEQ)
-        else:
-            came_in += nf.member(name, number)
+        everywhere = family == nf.NFPROTO_IPV6 and comment
+        came_in = b"" if everywhere else nf.meta(nf.META_IIFNAME) + nf.member(name, number)
         messages.append(
             nf.rule(
                 TABLE,
                 "forward",
                 nf.meta(nf.META_NFPROTO) + nf.compare(bytes((family,))),
                 came_in,
-                nf.meta(nf.META_OIFNAME) + nf.compare(BRIDGE_PREFIX.encode(), nf.NEQ),
                 nf.counter(),
                 nf.verdict(nf.DROP),
             )

@@ -152,16 +152,18 @@ def build(
     messages = [nf.table(table), nf.delete_table(table), nf.table(table)]
     rule = _Rules(table, messages)
     from_us, to_us, to_others = _iif(ours), _oif(ours), _oif(BRIDGE_PREFIX, operation=nf.NEQ)
+    not_from_us = _iif(ours, operation=nf.NEQ)
 
     used = {name: number for number, name in enumerate(MAPS, 1) if maps.get(name)}
     for name, number in used.items():
         messages.append(nf.new_map(table, name, number, *MAPS[name]))
         messages += nf.set_elements(table, name, number, maps[name])
 
+    # Every packet of the host passes these chains. What there is nothing to say of leaves each by its first rule.
     messages.append(nf.base_chain(table, "guard", "filter", nf.NF_INET_PRE_ROUTING, -300))
-    rule("guard", from_us, *_ip(16, b"\x7f"), nf.verdict(nf.DROP))
-    rule("guard", from_us, *_ip(16, b"\xa9\xfe"), nf.counter(), nf.verdict(nf.DROP))
-    rule("guard", from_us, *_ip6(24, pack_address("fd00:ec2::254")), nf.counter(), nf.verdict(nf.DROP))
+    rule("guard", not_from_us, nf.verdict(nf.ACCEPT))
+    rule("guard", *_ip(16, b"\x7f"), nf.verdict(nf.DROP))
+    rule("guard", *_ip(16, b"\xa9\xfe"), nf.counter(), nf.verdict(nf.DROP))
     for network in networks.values():
         # Seen here only where br_netfilter hands bridged frames to these hooks: keep their cost down.
         subnet = parse(network["subnet"])
@@ -174,31 +176,32 @@ def build(
             nf.compare(subnet.packed(1), nf.NEQ),
             nf.notrack(),
         )
-
-    rule("guard", from_us, *_ip6(24, _LOOPBACK6), nf.verdict(nf.DROP))
+    rule("guard", *_ip6(24, pack_address("fd00:ec2::254")), nf.counter(), nf.verdict(nf.DROP))
+    rule("guard", *_ip6(24, _LOOPBACK6), nf.verdict(nf.DROP))
 
     if used:
-        messages.append(nf.base_chain(table, "answer", "filter", nf.NF_INET_PRE_ROUTING, 0))
-        rule(
-            "answer",
-            from_us,
-            *_ip6(24, _LOOPBACK6),
-            *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED),
-            *_ct(nf.CT_STATUS, nf.CT_STATUS_DNAT),
-            nf.load(ANSWER_MARK) + nf.set_meta(nf.META_MARK),
-        )
+        if "published6" in used or "open6" in used:
+            messages.append(nf.base_chain(table, "answer", "filter", nf.NF_INET_PRE_ROUTING, 0))
+            rule(
+                "answer",
+                from_us,
+                *_ip6(24, _LOOPBACK6),
+                *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED),
+                *_ct(nf.CT_STATUS, nf.CT_STATUS_DNAT),
+                nf.load(ANSWER_MARK) + nf.set_meta(nf.META_MARK),
+            )
         _publish(table, messages, rule, used, closed)
 
     messages.append(nf.base_chain(table, "forward", "filter", nf.NF_INET_FORWARD, 0))
     messages.append(nf.chain(table, "out"))
     messages.append(nf.chain(table, "in"))
+    rule("forward", *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED), nf.verdict(nf.ACCEPT))
     for network in networks.values():
         name = network["bridge"]
         rule("forward", _iif(name, exact=True), _oif(name, exact=True), nf.verdict(nf.ACCEPT))
     rule("forward", from_us, nf.verdict(nf.JUMP, "out"))
     rule("forward", to_us, nf.verdict(nf.JUMP, "in"))
     for chain in ("out", "in"):
-        rule(chain, *_ct(nf.CT_STATE, nf.CT_STATE_ESTABLISHED_RELATED), nf.verdict(nf.RETURN))
         rule(chain, *_ct(nf.CT_STATUS, nf.CT_STATUS_DNAT), nf.verdict(nf.RETURN))
     rule("out", _oif(BRIDGE_PREFIX), nf.counter(), nf.reject())
     for name, network in networks.items():

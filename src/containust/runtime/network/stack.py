@@ -319,10 +319,10 @@ class StackNetworks:
                 # Before it has sent anything, so that nothing goes to the port it had before a restart; for good, so
                 # that no peer can draw its packets by using its Ethernet address.
                 messages.append(rt.bridge_neighbour(port, mac))
-                # With br_netfilter the bridge itself translates: a container's own published port leads back by
-                # the port that its packet came in by.
-                if filtered:
-                    messages.append(rt.hairpin(port))
+                # Where it is has been said, so that the bridge need not look at each packet's sender, nor remember
+                # thousands that a container invents. With br_netfilter the bridge itself translates: a container's
+                # own published port leads back by the port that its packet came in by.
+                messages.append(rt.bridge_port(port, hairpin=filtered))
         if not messages:
             return
         connection = Connection(NETLINK_ROUTE)
