@@ -1,6 +1,6 @@
 """Throughput and latency between containers and of published ports, beside plain veth pairs, docker and podman.
 
-    python bench/network.py [--rounds N] [--seconds S] [--ctst PATH] [--only NAME,NAME] [--json FILE]
+    python bench/network.py [--rounds N] [--seconds S] [--one-cpu] [--ctst PATH] [--only NAME,NAME] [--json FILE]
 
 All in one run and one network namespace, interleaved. The sender is bench/stream.c, the same static binary everywhere;
 one line compares it with iperf3. Three kinds of paths, each beside a plain one of the same shape:
@@ -8,6 +8,12 @@ one line compares it with iperf3. Three kinds of paths, each beside a plain one 
 between   two containers on a network; plain: two namespaces on a bridge
 host      the host to a published port; plain: the host to a namespace by a veth pair
 outside   a test host to a published port; plain: the test host to a namespace, forwarded by the host
+
+What a published port costs at least is beside it: "bridge", the namespace's own address on a bridge, and "dnat", the
+same by one rule that translates, without a firewall. "-lo" is by 127.0.0.1, whose connections are translated twice.
+
+With --one-cpu, sender and receiver share a processor: a rate is then what a path costs in all, and far steadier than
+what two processors make of it.
 """
 
 from __future__ import annotations
@@ -75,15 +81,33 @@ def plain(stream: str) -> tuple[list[Way], Namespace]:
     run("ip", "link", "set", "plainbr", "up")
     one.veth("plain1", "203.0.113.2/24", master="plainbr")
     two.veth("plain2", "203.0.113.3/24", master="plainbr")
-    run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    two("ip", "route", "add", "default", "via", "203.0.113.1")
+    run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.plainbr.route_localnet=1")
+    run("nft", DNAT)
     for place in (server, two):
         subprocess.Popen(place.command(stream, "serve", str(PORT)))
     return [
         ("between", "plain", "two namespaces on a bridge", one.command, "203.0.113.3", PORT),
         ("host", "plain", "a veth pair", on_host, "198.51.100.2", PORT),
         ("host", "bridge", "a veth pair on a bridge, as containers have", on_host, "203.0.113.3", PORT),
+        ("host", "dnat", "that, translated by one rule", on_host, HOST, 8090),
+        ("host", "dnat-lo", "translated twice", on_host, "127.0.0.1", 8090),
         ("outside", "plain", "two veth pairs and forwarding", outside.command, "198.51.100.2", PORT),
+        ("outside", "bridge", "the second on a bridge", outside.command, "203.0.113.3", PORT),
+        ("outside", "dnat", "that, translated by one rule", outside.command, HOST, 8090),
     ], outside
+
+
+DNAT = """
+    table ip plain {
+        chain arrive { type nat hook prerouting priority -100; }
+        chain output { type nat hook output priority -100; }
+        chain leave { type nat hook postrouting priority 100; }
+    }
+    add rule ip plain arrive tcp dport 8090 fib daddr type local dnat to 203.0.113.3:5000
+    add rule ip plain output tcp dport 8090 fib daddr type local dnat to 203.0.113.3:5000
+    add rule ip plain leave oifname plainbr ip saddr 127.0.0.0/8 masquerade
+"""
 
 
 def on_host(*words: str) -> list[str]:
@@ -121,7 +145,8 @@ def ctst(place: Place, program: str | None, outside: Namespace) -> Iterator[list
 
         yield [
             ("between", "ctst", "", inside, at["server"], PORT),
-            ("host", "ctst", "by 127.0.0.1", on_host, "127.0.0.1", 8080),
+            ("host", "ctst", f"by {HOST}", on_host, HOST, 8080),
+            ("host", "ctst-lo", "by 127.0.0.1", on_host, "127.0.0.1", 8080),
             ("outside", "ctst", "", outside.command, HOST, 8080),
         ]
     finally:
@@ -171,11 +196,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one throughput measurement")
     parser.add_argument("--turns", type=int, default=5000, help="round trips of one latency measurement")
+    parser.add_argument("--one-cpu", action="store_true", help="run everything on one processor")
     parser.add_argument("--ctst", help="path of the ctst to measure")
     parser.add_argument("--only", default="ctst,docker,podman", help="names, separated by commas")
     parser.add_argument("--json", help="write the raw figures to this file")
     options = parser.parse_args()
     wanted = options.only.split(",")
+    if options.one_cpu:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with Place() as place, contextlib.ExitStack() as stack:
         stream = f"{place.rootfs}/bin/stream"
         run("gcc", "-O2", "-static", "-o", stream, str(Path(__file__).with_name("stream.c")))

@@ -15,6 +15,9 @@ projects nothing; out of the host anything, or nothing from a network that is of
 own network offer to those connected to them.
 ``leave`` (source NAT): the outside sees the host's address.
 
+Packets of an established connection pay for all of it again and again: a chain's first rule lets go of them, or of what
+is none of its business.
+
 A verdict of "accept" here does not overrule another table, as one "drop" anywhere is final: the host's own
 ``forward`` policy applies to published ports and to what containers send. Its ``input`` policy:
 :mod:`containust.runtime.network.firewall`.
