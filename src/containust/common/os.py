@@ -20,6 +20,7 @@ elif "os" in sys.modules:
 else:
     from posix import *  # noqa: F403
 
+    _exit = posix._exit
     devnull = "/dev/null"
 
     def __getattr__(name):
