@@ -96,7 +96,7 @@ def test_the_keys_of_whoever_starts_a_container_are_not_the_containers(ctst: Cts
 
     def enter() -> None:
         ctst.enter()
-        syscalls.join_session_keyring()
+        syscalls.syscall(syscalls.NR_keyctl, syscalls.KEYCTL_JOIN_SESSION_KEYRING, None)
         number[:] = syscalls.syscall(NR_ADD_KEY, b"user", b"containust", b"x", 1, KEY_SPEC_SESSION_KEYRING).to_bytes(8)
         (ctst.directory / "key").write_bytes(number)
 

@@ -9,6 +9,7 @@ import pytest
 
 from containust.common.errors import ContainustError
 from containust.core import capability, syscalls
+from containust.core.calls import at_once
 
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
@@ -28,7 +29,7 @@ def sets_after_exec(mask: int, uid: int, ambient: int = 0, user_namespace: bool 
             os.read(mapped, 1)
             os.setgroups([])
             syscalls.check(syscalls.syscall(119 if syscalls.MACHINE == "x86_64" else 149, uid, uid, uid), "gid")
-            capability.apply(prepared, uid)
+            at_once(capability.apply, prepared, uid)
             os.execv("/bin/cat", ["cat", "/proc/self/status"])
         except BaseException as error:
             os.write(writer, repr(error).encode())

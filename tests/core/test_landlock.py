@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from containust.core import landlock, syscalls
+from containust.core.calls import at_once
 
 VERSION = landlock.abi()
 pytestmark = pytest.mark.skipif(VERSION < 2, reason="the kernel has no Landlock of version 2")
@@ -27,7 +28,7 @@ def walled(action: Callable[[], object], scoped: int = 0) -> str:
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
             syscalls.unshare(syscalls.CLONE_NEWNS)
             syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-            landlock.apply(ruleset)
+            at_once(landlock.apply, ruleset)
             action()
             os.write(writer, b"ok")
         except OSError as error:
@@ -85,4 +86,4 @@ def test_abstract_sockets_outside_are_out_of_reach() -> None:
 
 def test_an_old_kernel_gets_no_ruleset() -> None:
     assert landlock.prepare(0) is None and landlock.prepare(1) is None
-    landlock.apply(None)
+    at_once(landlock.apply, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from containust.core.calls import at_once
 from containust.core.filesystem import rootfs
 
 
@@ -25,11 +26,11 @@ def root(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 def test_missing_targets_are_made(root: tuple[int, Path]) -> None:
     fd, path = root
-    rootfs.create_target(fd, "/a/b/c", True)
-    rootfs.create_target(fd, "/a/file", False)
+    at_once(rootfs.create_target, fd, "/a/b/c", True)
+    at_once(rootfs.create_target, fd, "/a/file", False)
     assert (path / "a/b/c").is_dir() and (path / "a/file").is_file()
-    rootfs.create_target(fd, "/a/b/c", True)
-    rootfs.create_target(fd, "/a/file", False)
+    at_once(rootfs.create_target, fd, "/a/b/c", True)
+    at_once(rootfs.create_target, fd, "/a/file", False)
 
 
 @pytest.mark.parametrize("link", ["../outside", "/../outside", "../../../../../../../../tmp"])
@@ -39,7 +40,7 @@ def test_a_link_never_leads_out(root: tuple[int, Path], link: str, directory: bo
     (path / "link").symlink_to(link)
     for target in ("/link/made", "/link"):
         try:
-            rootfs.create_target(fd, target, directory)
+            at_once(rootfs.create_target, fd, target, directory)
         except OSError:
             continue
     assert not Path("/tmp/made").exists()
@@ -70,13 +71,16 @@ def test_links_of_proc_are_not_followed(root: tuple[int, Path]) -> None:
     os.close(proc)
 
 
-def test_no_descriptor_is_lost(root: tuple[int, Path]) -> None:
+def test_no_descriptor_outlives_exec(root: tuple[int, Path]) -> None:
     fd, path = root
     (path / "loop").symlink_to("loop")
-    before = len(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
     for target in ("/a/b", "/loop/x", "/etc/../etc/y"):
         try:
-            rootfs.create_target(fd, target, True)
+            at_once(rootfs.create_target, fd, target, True)
         except OSError:
             pass
-    assert len(os.listdir("/proc/self/fd")) == before
+    new = [int(name) for name in set(os.listdir("/proc/self/fd")) - before if os.path.exists(f"/proc/self/fd/{name}")]
+    assert not any(os.get_inheritable(number) for number in new)
+    for number in new:
+        os.close(number)

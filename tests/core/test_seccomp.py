@@ -19,6 +19,7 @@ import pytest
 
 from containust.common.errors import ContainustError
 from containust.core import capability, seccomp, syscalls
+from containust.core.calls import at_once
 from containust.core.seccomp_numbers import NUMBERS
 
 TABLE = NUMBERS[syscalls.MACHINE]
@@ -34,7 +35,7 @@ def confined(blob: bytes, action: Callable[[], object]) -> tuple[int, str]:
     if pid == 0:
         try:
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-            seccomp.load(filter)
+            at_once(seccomp.load, filter)
             os.write(writer, str(action()).encode())
         except BaseException as error:
             os.write(writer, repr(error).encode())
@@ -193,7 +194,7 @@ def test_the_filter_is_loaded_and_inherited_through_exec(blob: bytes) -> None:
 
     def install() -> None:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        seccomp.load(seccomp.prepare(blob))
+        at_once(seccomp.load, seccomp.prepare(blob))
 
     done = subprocess.run(
         [sys.executable, "-c", program], preexec_fn=install, capture_output=True, text=True, check=False
@@ -210,7 +211,7 @@ def test_loading_needs_no_new_privs_or_it_fails(blob: bytes) -> None:
     if pid == 0:
         try:
             syscalls.syscall(syscalls.NR_capset, capability.prepare(0).header, capability.prepare(0).data)
-            seccomp.load(filter)
+            at_once(seccomp.load, filter)
         except OSError as error:
             os._exit(error.errno or 0)
         finally:
@@ -268,7 +269,7 @@ def test_an_ordinary_program_runs(blob: bytes) -> None:
 
     def install() -> None:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        seccomp.load(seccomp.prepare(blob))
+        at_once(seccomp.load, seccomp.prepare(blob))
 
     script = "ls /usr | sort -r | head -3 | wc -l; echo $((6*7)); cat /proc/self/comm"
     done = subprocess.run(["sh", "-c", script], preexec_fn=install, capture_output=True, text=True, check=False)
@@ -285,7 +286,7 @@ def test_an_ordinary_program_runs(blob: bytes) -> None:
 def test_unconfined_is_no_filter(tmp_path: Path) -> None:
     assert seccomp.blob("unconfined", DEFAULT, str(tmp_path)) == b""
     assert seccomp.prepare(b"") is None
-    seccomp.load(None)
+    at_once(seccomp.load, None)
 
 
 def test_a_profile_file_is_compiled_once(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from containust.core import syscalls as sc
+from containust.core.calls import at_once
 from containust.runtime.network import inside
 from containust.runtime.network.attachment import Attachment
 from containust.runtime.network.stack import StackNetworks, collect
@@ -144,7 +145,7 @@ class Host:
         processes = {who: self.namespace() for who in members}
         networks.attach([(processes[who].pid, attachments[who]) for who in members])
         for who, process in processes.items():
-            process.call(inside.configure, inside.prepare(attachments[who]))
+            process.call(at_once, inside.configure, inside.prepare(attachments[who]))
         return processes, attachments
 
     def close(self) -> None:

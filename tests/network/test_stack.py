@@ -12,6 +12,7 @@ from containust.common.errors import ContainustError
 from containust.common.types import Expose
 from containust.core import netlink
 from containust.core import nftables as nf
+from containust.core.calls import at_once
 from containust.runtime.network import forwarding
 from containust.runtime.network.attachment import Attachment
 from containust.runtime.network.stack import StackNetworks, collect, leftovers
@@ -204,7 +205,7 @@ def test_a_restarted_container_keeps_its_address(host: Host) -> None:
     networks.attach([(fresh.pid, again)])
     from containust.runtime.network import inside
 
-    fresh.call(inside.configure, inside.prepare(again))
+    fresh.call(at_once, inside.configure, inside.prepare(again))
     fresh.call(listen, "0.0.0.0", 80)
     assert containers["web"].call(ask, again[0].address, 80)
     assert Attachment.from_dict(again[0].as_dict()) == again[0]
@@ -338,14 +339,14 @@ def test_many_components_on_a_network(host: Host) -> None:
         everyone = {who: host.namespace() for who in at}
         networks.attach([(everyone[who].pid, at[who]) for who in at])
         for who in at:
-            everyone[who].call(inside.configure, inside.prepare(at[who]))
+            everyone[who].call(at_once, inside.configure, inside.prepare(at[who]))
         everyone["c199"].call(listen, "0.0.0.0", 80)
         assert ask("127.0.0.1", 10199)
         assert everyone["c0"].call(ask, at["c199"][0].address, 80)
     else:
         last = host.namespace()
         networks.attach([(last.pid, at["c199"])])
-        last.call(inside.configure, inside.prepare(at["c199"]))
+        last.call(at_once, inside.configure, inside.prepare(at["c199"]))
         last.call(listen, "0.0.0.0", 80)
         assert ask("127.0.0.1", 10199)
     assert target

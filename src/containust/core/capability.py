@@ -1,8 +1,8 @@
 """Capabilities: names and numbers, and the five sets of a container's process (capabilities(7)).
 
 A declared list is a mask: bit N is capability number N. Two steps apply it. :func:`prepare` runs before the
-fork and does whatever costs; :func:`apply` runs in the container's init, and in every process that joins the
-container, and makes prepared system calls only.
+fork and does whatever costs; :func:`apply` adds to the calls of the container's init, and of every process that joins
+the container.
 
 What the program then has, with M the declared mask:
 
@@ -29,7 +29,6 @@ from __future__ import annotations
 from _struct import pack
 
 from containust.core.syscalls import (
-    MACHINE,
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_CLEAR_ALL,
     PR_CAP_AMBIENT_RAISE,
@@ -37,14 +36,13 @@ from containust.core.syscalls import (
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
     NR_capset,
-    check,
-    prctl,
-    syscall,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from containust.core.calls import Calls
 
 _NAMES = """
     CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
@@ -72,7 +70,6 @@ DEFAULT_MASK = 0
 for _name in DEFAULT:
     DEFAULT_MASK |= 1 << NAMES.index(_name)
 
-_NR_SETRESUID = 117 if MACHINE == "x86_64" else 147
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two 32-bit words a set
 
 
@@ -135,32 +132,27 @@ def prepare(mask: int, ambient: int = 0, last: int | None = None) -> Prepared:
     return Prepared(mask & known, ambient & mask & known, last)
 
 
-def apply(prepared: Prepared, uid: int) -> None:
+def apply(calls: Calls, prepared: Prepared, uid: int) -> None:
     """Become user ``uid`` with exactly the prepared sets, and set ``no_new_privs``.
 
-    For a process with all capabilities in its user namespace, its groups already set, one thread, in the
-    child between fork and exec. The order matters: the bounding set can only shrink while SETPCAP is
-    effective, and the change of user clears the permitted set unless PR_SET_KEEPCAPS says otherwise (the
-    kernel resets that at execve). Raises OSError naming the call that failed; the caller must not go on to
-    exec then.
+    For a process with all capabilities in its user namespace, its groups already set, between clone3 and execve. The
+    order matters: the bounding set can only shrink while SETPCAP is effective, and the change of user clears the
+    permitted set unless PR_SET_KEEPCAPS says otherwise (the kernel resets that at execve).
     """
     for number in prepared.drop:
-        prctl(PR_CAPBSET_DROP, number)
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+        calls.prctl(PR_CAPBSET_DROP, number)
+    calls.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     keep = uid != 0 and prepared.ambient != 0
     if keep:
-        prctl(PR_SET_KEEPCAPS, 1)
-    # The raw call: the libc's wrapper asks every thread it knows, and this may be a bare clone3 child.
-    check(syscall(_NR_SETRESUID, uid, uid, uid), "setresuid", uid)
+        calls.prctl(PR_SET_KEEPCAPS, 1)
+    calls.setresuid(uid)
     if keep:
-        check(syscall(NR_capset, prepared.header, prepared.data_ambient), "capset")
+        calls.add("capset", None, NR_capset, prepared.header, prepared.data_ambient)
         for number in prepared.raised:
-            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
-    elif uid == 0:
-        check(syscall(NR_capset, prepared.header, prepared.data), "capset")
+            calls.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
     else:
-        check(syscall(NR_capset, prepared.header, _NOTHING), "capset")
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
+        calls.add("capset", None, NR_capset, prepared.header, prepared.data if uid == 0 else _NOTHING)
+    calls.prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _sets(mask: int, inheritable: int) -> bytes:

@@ -23,7 +23,12 @@ from __future__ import annotations
 from _struct import pack
 
 from containust.common import os
-from containust.core.syscalls import check, syscall
+from containust.core.calls import ANY
+from containust.core.syscalls import AT_FDCWD, check, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from containust.core.calls import Calls
 
 _NR_CREATE_RULESET, _NR_ADD_RULE, _NR_RESTRICT_SELF = 444, 445, 446
 _CREATE_RULESET_VERSION = 1
@@ -92,18 +97,22 @@ def prepare(version: int, scoped: int = 0) -> Ruleset | None:
     return Ruleset(fd, tree, files)
 
 
-def apply(ruleset: Ruleset | None) -> None:
-    """Enter the domain; ``/`` is the container's by now. For the child between fork and exec.
+def apply(calls: Calls, ruleset: Ruleset | None) -> None:
+    """Enter the domain; ``/`` is the container's by then. For the calls between clone3 and execve.
 
-    ``no_new_privs`` has to be set, and the seccomp filter may follow. None does nothing. Raises OSError.
+    ``no_new_privs`` has to be set, and the seccomp filter may follow. None does nothing.
     """
     if ruleset is None:
         return
-    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    rule = pack("<Qi", ruleset.tree, root)
-    check(syscall(_NR_ADD_RULE, ruleset.fd, _RULE_PATH_BENEATH, rule, 0), "landlock_add_rule")
-    os.close(root)
+    root = calls.openat(AT_FDCWD, "/", os.O_PATH)
+    rule = calls.scratch
+    access = pack("<Q", ruleset.tree)
+    calls.store(rule, int.from_bytes(access[:4], "little"))
+    calls.store(rule + 4, int.from_bytes(access[4:], "little"))
+    calls.store(rule + 8, root)
+    calls.add("landlock_add_rule", "/", _NR_ADD_RULE, ruleset.fd, _RULE_PATH_BENEATH, rule, 0)
     for stream in (0, 1, 2):
         # Fails for pipes and sockets, which have no path and are always allowed.
-        syscall(_NR_ADD_RULE, ruleset.fd, _RULE_PATH_BENEATH, pack("<Qi", ruleset.files, stream), 0)
-    check(syscall(_NR_RESTRICT_SELF, ruleset.fd, 0), "landlock_restrict_self")
+        allowed = pack("<Qi", ruleset.files, stream)
+        calls.add("landlock_add_rule", stream, _NR_ADD_RULE, ruleset.fd, _RULE_PATH_BENEATH, allowed, forgiven=ANY)
+    calls.add("landlock_restrict_self", None, _NR_RESTRICT_SELF, ruleset.fd, 0)

@@ -104,6 +104,20 @@ def attribute_map(buffer: bytes, start: int, end: int) -> dict[int, bytes]:
     return {kind: buffer[a:b] for kind, a, b in attributes(buffer, start, end)}
 
 
+def numbered(messages: Sequence[bytes], base: int, acknowledged: int) -> bytearray:
+    """Requests as one datagram, with sequence numbers from ``base`` on; the one at ``acknowledged`` asks for an
+    answer."""
+    buffer = bytearray(b"".join(messages))
+    offset = 0
+    for position, one in enumerate(messages):
+        length, kind, flags, _, _ = HEADER.unpack_from(one)
+        if position == acknowledged:
+            flags |= NLM_F_ACK
+        HEADER.pack_into(buffer, offset, length, kind, flags, base + position, 0)
+        offset += len(one)
+    return buffer
+
+
 class Connection:
     """A netlink socket of one protocol, in the network namespace of the thread that makes it.
 
@@ -168,14 +182,7 @@ class Connection:
         """
         base = self._sequence
         self._sequence += len(messages)
-        buffer = bytearray(b"".join(messages))
-        offset = 0
-        for position, one in enumerate(messages):
-            length, kind, flags, _, _ = HEADER.unpack_from(one)
-            if position == acknowledged:
-                flags |= NLM_F_ACK
-            HEADER.pack_into(buffer, offset, length, kind, flags, base + position, 0)
-            offset += len(one)
+        buffer = numbered(messages, base, acknowledged)
         self._room_for(len(buffer))
         self._socket.send(buffer)
         refused: list[tuple[int, int, str]] = []

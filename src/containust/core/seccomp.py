@@ -12,11 +12,13 @@ from __future__ import annotations
 from _struct import pack
 
 from containust.common import os
-from containust.core.syscalls import MACHINE, NR_seccomp, address_of, check, syscall
+from containust.core.syscalls import MACHINE, NR_seccomp, address_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from containust.core.calls import Calls
 
 _SECCOMP_SET_MODE_FILTER = 1
 _INSTRUCTION = 8
@@ -46,14 +48,13 @@ def prepare(blob: bytes) -> Filter | None:
     return Filter(blob) if blob else None
 
 
-def load(filter: Filter | None) -> None:
-    """Install ``filter`` in the calling thread: one system call, the last but execve.
+def load(calls: Calls, filter: Filter | None) -> None:
+    """Install ``filter`` in the process that makes the calls: one call, the last but execve.
 
-    ``no_new_privs`` has to be set (:func:`containust.core.capability.apply` does). Raises OSError; the caller
-    must not go on to exec then. None installs nothing.
+    ``no_new_privs`` has to be set (:func:`containust.core.capability.apply` does). None installs nothing.
     """
     if filter is not None:
-        check(syscall(NR_seccomp, _SECCOMP_SET_MODE_FILTER, 0, filter.program), "seccomp")
+        calls.add("seccomp", None, NR_seccomp, _SECCOMP_SET_MODE_FILTER, 0, filter.program)
 
 
 def blob(profile: str, capabilities: int, cache: str, compat: bool = False) -> bytes:

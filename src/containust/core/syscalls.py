@@ -51,6 +51,13 @@ def _entry(count: int) -> Callable[..., int]:
     return entry
 
 
+def function(address: int, count: int) -> Callable[..., int]:
+    """The function at ``address``, of ``count`` integers or bytes; it returns a long, and no errno."""
+    found: Callable[..., int] = _Function(address)
+    found.argtypes = (_Pointer,) * count  # type: ignore[attr-defined]
+    return found
+
+
 _raw = tuple(map(_entry, range(7)))  # the right one is faster than one that is always padded
 _errno = _ctypes.get_errno
 
@@ -148,6 +155,8 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+
+KEYCTL_JOIN_SESSION_KEYRING = 1
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -336,11 +345,6 @@ def sethostname(name: str) -> None:
 def setrlimit(resource: int, soft: int, hard: int) -> None:
     """prlimit64(2) of the calling process; RLIM_INFINITY is 2**64 - 1."""
     check(syscall(NR_prlimit64, 0, resource, pack("<2Q", soft, hard), None), "prlimit64", resource)
-
-
-def join_session_keyring() -> None:
-    """keyctl(KEYCTL_JOIN_SESSION_KEYRING): a new anonymous session keyring. Kernels without keys are passed over."""
-    syscall(NR_keyctl, 1, None)
 
 
 def close_range(first: int, last: int, flags: int = 0) -> None:

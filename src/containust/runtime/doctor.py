@@ -177,6 +177,7 @@ def namespaces(directory: str) -> list[Check]:
 def _stack(go_reader: int, go: int, answer: int, layer: int) -> None:
     """The probe's child: an overlay over the layer, as a read-only container has it. Never returns."""
     try:
+        from containust.core.calls import Calls
         from containust.core.filesystem import rootfs
 
         os.close(go)
@@ -184,9 +185,11 @@ def _stack(go_reader: int, go: int, answer: int, layer: int) -> None:
             os.setgroups([])
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
-            rootfs.isolate_mounts()
-            rootfs.stack_on_root(layer)
-            rootfs.scratch_overlay(layer)
+            calls = Calls()
+            rootfs.isolate_mounts(calls)
+            rootfs.stack_on_root(calls, layer)
+            rootfs.scratch_overlay(calls, layer, rootfs.spare_numbers(layer))
+            calls.run()
             os.write(answer, b"ok")
     except OSError as error:
         os.write(answer, str(error.strerror).encode()[:500])

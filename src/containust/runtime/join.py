@@ -6,12 +6,12 @@ environment. It is never a child of the container's init, so it is waited for by
 
 from __future__ import annotations
 
-import _signal
 import _socket
 
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import syscalls
+from containust.core.calls import Calls
 from containust.core.syscalls import (
     CLONE_CLEAR_SIGHAND,
     CLONE_INTO_CGROUP,
@@ -23,29 +23,24 @@ from containust.core.syscalls import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
-from containust.runtime.launch import IGNORED_BY_PYTHON, SIGKILL, Child, Launch, close_others, finish, report
+from containust.runtime.launch import SIGKILL, Child, Launch, become_root, close_others, finish, like_new
 
 
 def join(launch: Launch, pidfd: int) -> Child:
     """Start ``launch``'s program in the namespaces of the process behind ``pidfd``; wait with ``wait_exec``.
 
     Only argv, paths, env, workdir, user, privileges, stdio, tty, network, id_base and cgroup of ``launch`` are used.
-    Raises ContainustError R008 when the container has ended.
+    The child's memory is a copy: one that shared ours would take us along when the container's memory runs out, and
+    processes of the container see it. Raises ContainustError R008 when the container has ended.
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    flags = CLONE_CLEAR_SIGHAND | (CLONE_INTO_CGROUP if launch.cgroup.clone_fd >= 0 else 0)
+    calls = entering(launch, pidfd, ours, theirs)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         # A PID namespace is entered by children only; the parent takes its own back right away.
         syscalls.setns(pidfd, CLONE_NEWPID)
         try:
-            pid, child_fd = syscalls.clone3(flags, max(launch.cgroup.clone_fd, 0))
-            if pid == 0:
-                try:
-                    close_others(ours)
-                    enter(launch, pidfd, theirs)
-                finally:
-                    os._exit(125)
+            pid, child_fd = clone(launch, calls, theirs)
         finally:
             syscalls.setns(own, CLONE_NEWPID)
     except OSError as error:
@@ -55,7 +50,13 @@ def join(launch: Launch, pidfd: int) -> Child:
     finally:
         os.close(own)
     theirs.close()
-    return Child(launch, pid, child_fd, ours)
+    return Child(launch, calls, pid, child_fd, ours)
+
+
+def clone(launch: Launch, calls: Calls, theirs: _socket.socket, flags: int = 0) -> tuple[int, int]:
+    """The process that makes the calls: its pid and a pidfd. Raises OSError."""
+    flags |= CLONE_CLEAR_SIGHAND | (CLONE_INTO_CGROUP if launch.cgroup.clone_fd >= 0 else 0)
+    return calls.clone(flags, theirs.fileno(), max(launch.cgroup.clone_fd, 0))
 
 
 def refused(launch: Launch, error: OSError) -> ContainustError:
@@ -67,34 +68,28 @@ def refused(launch: Launch, error: OSError) -> ContainustError:
     )
 
 
-def enter(launch: Launch, pidfd: int, channel: _socket.socket) -> None:
-    """The child: join the other namespaces, then execute the program. Never returns."""
-    launch.channel_fd = channel.fileno()
-    step = "ids"
-    try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        for signal in IGNORED_BY_PYTHON:
-            _signal.signal(signal, _signal.SIG_DFL)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        step = "cgroup"
-        for fd in launch.cgroup.join_fds:
-            os.write(fd, b"0")
-        step = "ids"
-        flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
-        if launch.id_base is not None:
-            flags |= CLONE_NEWUSER
-        if launch.network != "host":
-            flags |= CLONE_NEWNET
-        syscalls.setns(pidfd, flags)
-        if launch.id_base is not None:
-            os.setgroups([])
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
-            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        finish(launch, channel)
-    except OSError as error:
-        report(channel, step, error.errno or 0, f"{error.strerror} ({error.filename})")
-    except BaseException as error:
-        report(channel, step, 0, repr(error))
+def entering(launch: Launch, pidfd: int, ours: _socket.socket, theirs: _socket.socket) -> Calls:
+    """What the child does: join the other namespaces, then execute the program."""
+    calls = Calls()
+    calls.step = "ids"
+    calls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
+    calls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    close_others(calls, ours)
+    like_new(calls)
+
+    calls.step = "cgroup"
+    for fd in launch.cgroup.join_fds:
+        calls.write(fd, b"0", "tasks")
+
+    calls.step = "ids"
+    flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
+    if launch.id_base is not None:
+        flags |= CLONE_NEWUSER
+    if launch.network != "host":
+        flags |= CLONE_NEWNET
+    calls.setns(pidfd, flags)
+    if launch.id_base is not None:
+        become_root(calls)
+
+    finish(calls, launch, theirs, joins=True)
+    return calls

@@ -5,18 +5,27 @@ from __future__ import annotations
 
 import _signal
 import _socket
-import fcntl
 from _struct import pack
 from errno import EACCES, ENOENT, ENOTDIR
 
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import capability, landlock, seccomp, syscalls
+from containust.core.calls import (
+    ANY,
+    Calls,
+    NR_fchownat,
+    NR_fcntl,
+    NR_getcwd,
+    NR_ioctl,
+    NR_sendmsg,
+    NR_setsid,
+    NR_umask,
+    is_report,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from containust.core.cgroup import Joinable
     from containust.runtime.network.attachment import Attachment
 
@@ -31,6 +40,8 @@ TIOCSCTTY = 0x540E
 TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414
 SCM_RIGHTS = 1
+F_SETFD = 2
+REAPERS_CHANNEL = 3  # core/data/reaper.c
 
 
 class Bind:
@@ -54,12 +65,9 @@ class Launch:
         "binds",
         "capabilities",
         "cgroup",
-        "channel_fd",
-        "configure_network",
         "death_signal",
         "dev_fd",
         "env",
-        "execute",
         "gid",
         "groups",
         "hostname",
@@ -76,7 +84,9 @@ class Launch:
         "readonly",
         "reaper",
         "seccomp",
+        "shares_memory",
         "shm_size",
+        "spare",
         "stdio",
         "sysctls",
         "tmpfs",
@@ -90,9 +100,7 @@ class Launch:
     argv: list[bytes]
     paths: list[bytes]  # candidates for execve, in order
     env: dict[bytes, bytes]
-    execute: Callable[[bytes, list[bytes], dict[bytes, bytes]], object]  # os.execve, or one through the reaper
-    reaper: int  # the program of one that is to stay above what joins a container; -1 without
-    channel_fd: int  # the child's side of the channel, which that one tells through
+    reaper: int  # the program that is to stay above the container's, or above what joins it; -1 without
     workdir: bytes
     hostname: str
     uid: int
@@ -113,8 +121,9 @@ class Launch:
     shm_size: int
     network: str  # "own", "host"
     attachments: list[Attachment]
-    configure_network: Callable[[list[bytes]], None] | None
     network_messages: list[bytes]  # netlink requests that the child sends in its own network namespace
+    spare: tuple[int, int] | None  # descriptors whose numbers an overlay of an older kernel needs
+    shares_memory: bool  # whether the child may use this process's memory until execve
     cgroup: Joinable
     stdio: tuple[int, int, int]
     tty: bool
@@ -130,6 +139,7 @@ class Launch:
             self.dev_fd,
             *(bind.fd for bind in self.binds),
             *(fd for _, fd in self.nodes),
+            *(self.spare or ()),
         ):
             if fd >= 0:
                 os.close(fd)
@@ -139,24 +149,33 @@ class Launch:
             self.landlock = None
         self.binds = []
         self.nodes = []
+        self.spare = None
         self.cgroup.close()
 
 
 class Child:
-    """A container between clone3 and exec, seen from its parent."""
+    """A container between clone3 and exec, seen from its parent.
 
-    __slots__ = ("channel", "launch", "pid", "pidfd")
+    It keeps the ``calls`` that the child makes. ``go`` is the eventfd on which the child waits for its parent; -1 where
+    it does not.
+    """
 
-    def __init__(self, launch: Launch, pid: int, pidfd: int, channel: _socket.socket) -> None:
+    __slots__ = ("calls", "channel", "go", "launch", "pid", "pidfd")
+
+    def __init__(
+        self, launch: Launch, calls: Calls, pid: int, pidfd: int, channel: _socket.socket, go: int = -1
+    ) -> None:
         self.launch = launch
+        self.calls = calls
         self.pid = pid
         self.pidfd = pidfd
         self.channel = channel
+        self.go = go
         open_channels.add(channel)
 
-    def network_ready(self) -> None:
-        """Let the child go on: its interfaces are in its network namespace."""
-        self.channel.send(b"N")
+    def go_on(self) -> None:
+        """Let the child go on: what it waits for has been done."""
+        os.eventfd_write(self.go, 1)
 
     def receive_terminal(self) -> int:
         """The master side of the terminal the child opened, for a launch with ``tty``."""
@@ -171,6 +190,7 @@ class Child:
         Below a reaper the channel stays open: it tells the program's end.
         """
         report = self.channel.recv(4096)
+        self._stop_waiting()
         if report == RUNS:
             return
         self.channel.close()
@@ -190,14 +210,21 @@ class Child:
             pass
         os.waitpid(self.pid, 0)
         os.close(self.pidfd)
+        self._stop_waiting()
         self.channel.close()
         open_channels.discard(self.channel)
-        return explain(self.launch, data) if data else None
+        return explain(self.launch, self.calls, data) if data else None
 
     def _failure(self, report: bytes) -> ContainustError:
         os.waitpid(self.pid, 0)
         os.close(self.pidfd)
-        return explain(self.launch, report)
+        self._stop_waiting()
+        return explain(self.launch, self.calls, report)
+
+    def _stop_waiting(self) -> None:
+        if self.go >= 0:
+            os.close(self.go)
+            self.go = -1
 
 
 # What a reaper tells (core/data/reaper.c): its program runs; or it has ended, with a byte of status, and left others.
@@ -207,16 +234,31 @@ ENDED = b"S"
 open_channels: set[_socket.socket] = set()
 
 
-def close_others(ours: _socket.socket) -> None:
+def close_others(calls: Calls, ours: _socket.socket) -> None:
     """In a new child: close the parent's ends of all channels, so that the parent's death is seen on each."""
-    for channel in open_channels:
-        os.close(channel.fileno())
-    os.close(ours.fileno())
+    for channel in (*open_channels, ours):
+        calls.close(channel.fileno())
+
+
+def like_new(calls: Calls) -> None:
+    """Signals as a program expects them: none blocked, none ignored."""
+    for signal in IGNORED_BY_PYTHON:
+        calls.signal_default(signal)
+    calls.unblock_signals()
+
+
+def become_root(calls: Calls) -> None:
+    """Be root of the user namespace that was entered, and of no interest to whoever traces processes."""
+    calls.setgroups([])
+    calls.setresgid(0)
+    calls.setresuid(0)
+    calls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)  # a change of ids clears it
+    calls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
 # Steps of a start, each with the error code it fails with.
-STEPS = ("ids", "cgroup", "root", "mounts", "network", "terminal", "user", "privileges", "workdir", "exec")
 STEP_CODES = {
+    "namespaces": "R001",
     "ids": "R001",
     "cgroup": "R002",
     "root": "R003",
@@ -230,10 +272,13 @@ STEP_CODES = {
 }
 
 
-def explain(launch: Launch, report: bytes) -> ContainustError:
-    """The error for a child's report: ``step NUL errno NUL detail``."""
-    fields = report.split(b"\0", 2)
-    step, number, detail = fields[0].decode(), int(fields[1]), fields[2].decode(errors="replace")
+def explain(launch: Launch, calls: Calls, report: bytes) -> ContainustError:
+    """The error for a child's report, of its calls or of a reaper: ``step NUL errno NUL``."""
+    if is_report(report):
+        step, number, detail = calls.failed(report)
+    else:
+        fields = report.split(b"\0", 2)
+        step, number, detail = fields[0].decode(), int(fields[1]), ""
     program = os.fsdecode(launch.argv[0])
     if step == "exec":
         if number in (ENOENT, ENOTDIR):
@@ -256,6 +301,8 @@ def explain(launch: Launch, report: bytes) -> ContainustError:
         return ContainustError(
             "R004", f"{launch.name}: {program} cannot be executed: {os.strerror(number)}", status=126
         )
+    if step == "namespaces":
+        return namespace_error(launch.name, OSError(number, os.strerror(number)))
     if step == "workdir":
         return ContainustError(
             "R004",
@@ -266,76 +313,103 @@ def explain(launch: Launch, report: bytes) -> ContainustError:
     return ContainustError(STEP_CODES.get(step, "R004"), f"{launch.name}: start failed at {step}: {detail}")
 
 
-def finish(launch: Launch, channel: _socket.socket) -> None:
-    """The last steps, which a container's init and a process that joins it share. Never returns."""
-    step = "terminal"
-    try:
-        os.setsid()
-        syscalls.join_session_keyring()
-        _stdio(launch, channel)
-
-        step = "workdir"
-        os.chdir(launch.workdir)
-        os.getcwdb()  # fails when the directory is not below this root
-
-        step = "user"
-        syscalls.setrlimit(RLIMIT_CORE, 0, 0)
-        if launch.processes:
-            syscalls.setrlimit(RLIMIT_NPROC, launch.processes, launch.processes)
-        os.umask(0o022)
-        _become(launch)
-
-        step = "exec"
-        failure = ENOENT
-        for path in launch.paths:
-            try:
-                launch.execute(path, launch.argv, launch.env)
-            except OSError as error:
-                if error.errno not in (ENOENT, ENOTDIR):
-                    failure = error.errno or EACCES
-        report(channel, step, failure, "")
-    except OSError as error:
-        report(channel, step, error.errno or 0, f"{error.strerror} ({error.filename})")
+def namespace_error(name: str, error: OSError) -> ContainustError:
+    """R001 for a clone that failed, with the usual causes."""
+    return ContainustError(
+        "R001",
+        f"cannot make the namespaces of {name}: {error.strerror}",
+        "`ctst doctor` shows what this host allows; user.max_user_namespaces and similar sysctls limit it",
+    )
 
 
-def report(channel: _socket.socket, step: str, number: int, detail: str) -> None:
-    """Tell the parent which step failed, and end. Never returns."""
-    channel.send(b"%s\0%d\0%s" % (step.encode(), number, detail.encode()))
-    os._exit(125)
-
-
-def _stdio(launch: Launch, channel: _socket.socket) -> None:
+def finish(calls: Calls, launch: Launch, channel: _socket.socket, joins: bool) -> None:
+    """The last steps, which a container's init and a process that ``joins`` it share. They end with execve."""
+    calls.step = "terminal"
+    calls.add("setsid", None, NR_setsid)
+    calls.add("keyctl", None, syscalls.NR_keyctl, syscalls.KEYCTL_JOIN_SESSION_KEYRING, None, forgiven=ANY)
     if launch.tty:
-        master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        fcntl.ioctl(master, TIOCSPTLCK, pack("i", 0))
-        slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
-        os.fchown(slave, launch.uid, 5)
-        fcntl.ioctl(slave, TIOCSCTTY, 0)
-        try:  # the size of the user's, before the program asks for it
-            fcntl.ioctl(slave, TIOCSWINSZ, fcntl.ioctl(0, TIOCGWINSZ, b"\0" * 8))
-        except OSError:
-            pass
-        channel.sendmsg([b"T"], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", master))])
-        for fd in (0, 1, 2):
-            os.dup2(slave, fd)
+        _terminal(calls, launch, channel)
+    else:
+        _stdio(calls, launch)
+
+    calls.step = "workdir"
+    calls.chdir(launch.workdir)
+    calls.add("getcwd", launch.workdir, NR_getcwd, calls.scratch, 4096)
+    # One that is not below this root begins otherwise.
+    calls.compare(calls.scratch, ord("/"), ENOENT, "getcwd", launch.workdir)
+
+    calls.step = "user"
+    calls.setrlimit(RLIMIT_CORE, 0, 0)
+    if launch.processes:
+        calls.setrlimit(RLIMIT_NPROC, launch.processes, launch.processes)
+    calls.add("umask", None, NR_umask, 0o022)
+    _become(calls, launch)
+
+    calls.step = "exec"
+    env = [b"%s=%s" % item for item in launch.env.items()]
+    if launch.reaper < 0:
+        calls.execute(launch.paths, launch.argv, env)
         return
-    stdin, stdout, stderr = launch.stdio
+    above = launch.reaper
+    if joins:
+        above = _hand_channel(calls, launch.reaper, channel.fileno())
+    calls.execute(launch.paths, [b"init", b"", *launch.argv], env, above)
+
+
+def _hand_channel(calls: Calls, reaper: int, channel: int) -> int:
+    """Give the channel to the reaper as the descriptor that it expects; the reaper's own, which may have been that."""
+    if reaper == REAPERS_CHANNEL:
+        reaper = calls.duplicate(reaper, REAPERS_CHANNEL + 1)
+    if channel == REAPERS_CHANNEL:
+        calls.add("fcntl", channel, NR_fcntl, channel, F_SETFD, 0)
+    else:
+        calls.dup3(channel, REAPERS_CHANNEL, 0)
+    return reaper
+
+
+def _terminal(calls: Calls, launch: Launch, channel: _socket.socket) -> None:
+    master = calls.openat(syscalls.AT_FDCWD, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+    calls.add("ioctl", "TIOCSPTLCK", NR_ioctl, master, TIOCSPTLCK, bytes(4))
+    slave = calls.result()
+    calls.add("ioctl", "TIOCGPTPEER", NR_ioctl, master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY, slot=slave)
+    calls.add("fchown", "terminal", NR_fchownat, slave, b"", launch.uid, 5, syscalls.AT_EMPTY_PATH)
+    calls.add("ioctl", "TIOCSCTTY", NR_ioctl, slave, TIOCSCTTY, 0)
+    # The size of the user's, before the program asks for it.
+    calls.add("ioctl", "TIOCGWINSZ", NR_ioctl, 0, TIOCGWINSZ, calls.scratch, forgiven=ANY)
+    sized = calls.if_there()
+    calls.add("ioctl", "TIOCSWINSZ", NR_ioctl, slave, TIOCSWINSZ, calls.scratch, forgiven=ANY)
+    calls.end_if(sized)
+    # struct msghdr: no name, one buffer, ancillary data with one descriptor.
+    control = calls.scratch + 64
+    data = pack("<2Q", calls.keep(b"T"), 1)
+    message = pack("<QI4xQQQQI4x", 0, 0, calls.keep(data), 1, control, 24, 0)
+    calls.store(control, 20)
+    calls.store(control + 4, 0)
+    calls.store(control + 8, _socket.SOL_SOCKET)
+    calls.store(control + 12, SCM_RIGHTS)
+    calls.store(control + 16, master)
+    calls.store(control + 20, 0)
+    calls.add("sendmsg", "terminal", NR_sendmsg, channel.fileno(), message, 0)
+    for fd in (0, 1, 2):
+        calls.dup3(slave, fd, 0)
+
+
+def _stdio(calls: Calls, launch: Launch) -> None:
     null = -1
-    if stdin < 0 or stdout < 0 or stderr < 0:
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    stdout = os.dup(stdout if stdout >= 0 else null)
-    stderr = os.dup(stderr if stderr >= 0 else null)
-    os.dup2(stdin if stdin >= 0 else null, 0)
-    os.dup2(stdout, 1)
-    os.dup2(stderr, 2)
+    if min(launch.stdio) < 0:
+        null = calls.openat(syscalls.AT_FDCWD, "/dev/null", os.O_RDWR)
+    # Out of the way of 0, 1 and 2 first: what one of them is to be may be another of them now.
+    kept = [calls.duplicate(null if fd < 0 else fd) for fd in launch.stdio]
+    for number, fd in enumerate(kept):
+        calls.dup3(fd, number, 0)
 
 
-def _become(launch: Launch) -> None:
+def _become(calls: Calls, launch: Launch) -> None:
     """Take the container's user and give up everything it may not have; the filter comes last."""
-    os.setgroups(launch.groups)
-    os.setresgid(launch.gid, launch.gid, launch.gid)
-    capability.apply(launch.capabilities, launch.uid)
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, launch.death_signal)
-    syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
-    landlock.apply(launch.landlock)
-    seccomp.load(launch.seccomp)
+    calls.setgroups(launch.groups)
+    calls.setresgid(launch.gid)
+    capability.apply(calls, launch.capabilities, launch.uid)
+    calls.prctl(syscalls.PR_SET_PDEATHSIG, launch.death_signal)
+    calls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
+    landlock.apply(calls, launch.landlock)
+    seccomp.load(calls, launch.seccomp)

@@ -1,27 +1,28 @@
-"""The birth of a container: one clone3, then only prepared system calls until exec.
+"""The birth of a container: one clone3, then only prepared system calls until execve.
 
 The parent describes everything in a :class:`~containust.runtime.launch.Launch` (descriptors of detached mounts,
-bytes of arguments, masks) and calls :func:`spawn`. The child is the container's init, PID 1 of its namespaces; it
-works through the steps of :func:`_init` in their order, which is the documentation of what a container is. Three
-messages pass between them:
+bytes of arguments, masks) and calls :func:`spawn`, which writes down what the child does (:func:`begin` and
+:func:`build`): its steps in their order are the documentation of what a container is. The child is the container's
+init, PID 1 of its namespaces, and runs no Python (:mod:`containust.core.calls`). It waits for its parent twice, on an
+eventfd, and for the outcome the parent waits on a socket:
 
-1. parent to child, ``M``: the id maps are written and the layers idmapped; the child builds its root,
-2. parent to child, ``N``: the network interfaces are in place; the child configures them and executes the program,
-3. child to parent: nothing (exec closed the channel, all is well) or one report of the step that failed.
+1. the id maps are written and the layers idmapped: the child builds its root,
+2. the network interfaces are in place: the child configures them and executes the program,
+3. child to parent: nothing (exec closed the channel, all is well) or one report of the call that failed.
 
-If the parent dies before exec the child dies too (PDEATHSIG), so no half-made container survives.
+If the parent dies before exec the child dies too (PDEATHSIG, and the end of the channel), so no half-made container
+survives.
 """
 
 from __future__ import annotations
 
-import _signal
 import _socket
-import fcntl
 from _struct import pack
 
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import idmap, syscalls
+from containust.core.calls import CLONE_VM, Calls, NR_ioctl
 from containust.core.filesystem import rootfs
 from containust.core.syscalls import (
     CLONE_CLEAR_SIGHAND,
@@ -34,7 +35,16 @@ from containust.core.syscalls import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
-from containust.runtime.launch import IGNORED_BY_PYTHON, SIGKILL, Child, Launch, close_others, finish, report
+from containust.runtime.launch import (
+    SIGKILL,
+    Child,
+    Launch,
+    become_root,
+    close_others,
+    finish,
+    like_new,
+    namespace_error,
+)
 
 SIOCSIFFLAGS = 0x8914
 LOOPBACK_UP = pack("16sH14x", b"lo", 0x1 | 0x8)  # struct ifreq with IFF_UP | IFF_LOOPBACK
@@ -46,33 +56,40 @@ def spawn(launch: Launch) -> Child:
     Raises ContainustError R001 when a namespace cannot be made.
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_CLEAR_SIGHAND
+    go = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    flags = CLONE_NEWPID | CLONE_CLEAR_SIGHAND
     if launch.id_base is not None:
         flags |= CLONE_NEWUSER
-    if launch.network != "host":
+    if launch.attachments:  # their interfaces are put into it from outside
         flags |= CLONE_NEWNET
     if launch.cgroup.clone_fd >= 0:
         flags |= CLONE_INTO_CGROUP
+    if launch.shares_memory:
+        flags |= CLONE_VM
+    calls = Calls()
+    begin(calls, launch, ours, theirs, go)
+    if not launch.shares_memory:
+        build(calls, launch, theirs, go)
     try:
-        pid, pidfd = syscalls.clone3(flags, max(launch.cgroup.clone_fd, 0))
+        pid, pidfd = calls.clone(flags, theirs.fileno(), max(launch.cgroup.clone_fd, 0))
     except OSError as error:
         ours.close()
         theirs.close()
+        os.close(go)
         raise namespace_error(launch.name, error) from None
-    if pid == 0:
-        try:
-            close_others(ours)
-            _init(launch, theirs)
-        finally:
-            os._exit(125)
-    theirs.close()
-    child = Child(launch, pid, pidfd, ours)
+    child = Child(launch, calls, pid, pidfd, ours, go)
     try:
+        if launch.shares_memory:  # while it makes its namespaces
+            build(calls, launch, theirs, go)
+            calls.hand_over()
+        theirs.close()
         if launch.id_base is not None:
             _map(child, launch)
-        ours.send(b"M")
-    except OSError as error:
+        child.go_on()
+    except BaseException as error:
         child.abort()
+        if not isinstance(error, OSError):
+            raise
         raise ContainustError(
             "R001",
             f"cannot map the ids of {launch.name}: {error.filename or 'its user namespace'}: {error.strerror}",
@@ -101,97 +118,86 @@ def _map(child: Child, launch: Launch) -> None:
         os.close(userns)
 
 
-def namespace_error(name: str, error: OSError) -> ContainustError:
-    """R001 for a clone that failed, with the usual causes."""
-    return ContainustError(
-        "R001",
-        f"cannot make the namespaces of {name}: {error.strerror}",
-        "`ctst doctor` shows what this host allows; user.max_user_namespaces and similar sysctls limit it",
-    )
+def begin(calls: Calls, launch: Launch, ours: _socket.socket, theirs: _socket.socket, go: int) -> None:
+    """What the child does first, whose parent prepares the rest meanwhile."""
+    calls.step = "ids"
+    calls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
+    close_others(calls, ours)
+    like_new(calls)
+    calls.step = "namespaces"
+    calls.unshare(CLONE_NEWNS | CLONE_NEWUTS | (0 if launch.network == "host" or launch.attachments else CLONE_NEWNET))
+    rootfs.isolate_mounts(calls)
+    calls.wait(go, theirs.fileno())
 
 
-def _init(launch: Launch, channel: _socket.socket) -> None:
-    """The child: build the container around this process, then execute the program. Never returns."""
-    step = "ids"
-    try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
-        for signal in IGNORED_BY_PYTHON:
-            _signal.signal(signal, _signal.SIG_DFL)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        if channel.recv(1) != b"M":
-            os._exit(125)
-        if launch.id_base is not None:
-            os.setgroups([])
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)  # a change of ids clears it
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+def build(calls: Calls, launch: Launch, theirs: _socket.socket, go: int) -> None:
+    """What it does then: build the container around itself, and execute the program."""
+    calls.step = "ids"
+    if launch.id_base is not None:
+        become_root(calls)
+    else:
+        calls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
-        step = "cgroup"
-        for fd in launch.cgroup.join_fds:
-            os.write(fd, b"0")
-        syscalls.unshare(CLONE_NEWCGROUP)
+    calls.step = "cgroup"
+    for fd in launch.cgroup.join_fds:
+        calls.write(fd, b"0", "tasks")
+    calls.unshare(CLONE_NEWCGROUP | CLONE_NEWIPC)
 
-        step = "root"
-        rootfs.isolate_mounts()
-        root = launch.layer_fd
-        rootfs.stack_on_root(root)
-        if launch.overlay != "none":
-            if launch.overlay == "upper":
-                rootfs.stack_on_root(launch.writable_fd)
-                root = rootfs.writable_overlay(root, launch.writable_fd)
-                rootfs.unstack_root()
-            else:
-                root = rootfs.scratch_overlay(root)
-            rootfs.unstack_root()
-            rootfs.stack_on_root(root)
+    calls.step = "root"
+    root: int = launch.layer_fd
+    rootfs.stack_on_root(calls, root)
+    if launch.overlay != "none":
+        if launch.overlay == "upper":
+            rootfs.stack_on_root(calls, launch.writable_fd)
+            root = rootfs.writable_overlay(calls, root, launch.writable_fd, launch.spare)
+            rootfs.unstack_root(calls)
+        else:
+            root = rootfs.scratch_overlay(calls, root, launch.spare)
+        rootfs.unstack_root(calls)
+        rootfs.stack_on_root(calls, root)
 
-        step = "mounts"
-        _mounts(launch, root)
-        rootfs.leave_old_root(root)
+    calls.step = "mounts"
+    _mounts(calls, launch, root)
+    rootfs.leave_old_root(calls, root)
 
-        step = "network"
-        if channel.recv(1) != b"N":
-            os._exit(125)
-        syscalls.sethostname(launch.hostname)
-        if launch.network != "host":
-            loopback_up()
-            if launch.configure_network:
-                launch.configure_network(launch.network_messages)
+    calls.step = "network"
+    calls.wait(go, theirs.fileno())
+    calls.sethostname(launch.hostname)
+    if launch.network != "host":
+        loopback_up(calls)
+        if launch.network_messages:
+            from containust.runtime.network.inside import configure
 
-        finish(launch, channel)
-    except OSError as error:
-        report(channel, step, error.errno or 0, f"{error.strerror} ({error.filename})")
-    except BaseException as error:
-        report(channel, step, 0, repr(error))
+            configure(calls, launch.network_messages)
+
+    finish(calls, launch, theirs, joins=False)
 
 
-def loopback_up() -> None:
-    """Bring ``lo`` of the calling process's network namespace up (netdevice(7))."""
-    control = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    fcntl.ioctl(control.fileno(), SIOCSIFFLAGS, LOOPBACK_UP)
-    control.close()
+def loopback_up(calls: Calls) -> None:
+    """Bring ``lo`` of the network namespace up (netdevice(7))."""
+    control = calls.socket(_socket.AF_INET, _socket.SOCK_DGRAM, 0)
+    calls.add("ioctl", "lo", NR_ioctl, control, SIOCSIFFLAGS, LOOPBACK_UP)
 
 
-def _mounts(launch: Launch, root: int) -> None:
+def _mounts(calls: Calls, launch: Launch, root: int) -> None:
     if launch.overlay != "none":  # what is missing is made above the image; a live directory may lack all of it
         for target in ("proc", "sys", "dev"):
-            rootfs.create_target(root, target, True)
+            rootfs.create_target(calls, root, target, True)
         for bind in launch.binds:
-            rootfs.create_target(root, bind.target, bind.directory)
+            rootfs.create_target(calls, root, bind.target, bind.directory)
         for target, _ in launch.tmpfs:
-            rootfs.create_target(root, target, True)
+            rootfs.create_target(calls, root, target, True)
     dev = launch.dev_fd
-    rootfs.mount_proc(root)
+    proc = rootfs.mount_proc(calls, root)
     for path, value in launch.sysctls:  # before /proc/sys becomes read-only
-        rootfs.write_sysctl(root, path, value)
-    rootfs.mount_sys(root, launch.network != "host")
-    rootfs.mount_cgroup(root, tuple(getattr(launch.cgroup, "controllers", ())))
-    rootfs.mount_dev(root, dev, launch.shm_size, launch.nodes)
-    rootfs.mask(root, dev)
+        rootfs.write_sysctl(calls, proc, path, value)
+    sys = rootfs.mount_sys(calls, root, launch.network != "host")
+    rootfs.mount_cgroup(calls, sys, tuple(getattr(launch.cgroup, "controllers", ())))
+    rootfs.mount_dev(calls, root, dev, launch.shm_size, launch.nodes)
+    rootfs.mask(calls, proc, sys, dev)
     for target, options in launch.tmpfs:
-        rootfs.mount_tmpfs(root, target, options, noexec=False)
+        rootfs.mount_tmpfs(calls, root, target, options)
     for bind in launch.binds:
-        rootfs.attach(bind.fd, root, bind.target)
+        rootfs.attach(calls, bind.fd, root, bind.target)
     if launch.readonly:
-        syscalls.mount_setattr(root, "", 0, set=syscalls.MOUNT_ATTR_RDONLY)
+        calls.mount_setattr(root, 0, set=syscalls.MOUNT_ATTR_RDONLY)

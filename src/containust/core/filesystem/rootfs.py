@@ -1,20 +1,25 @@
 """Building a container's root from inside its new namespaces.
 
-Everything here runs in the container's init process between fork and exec, as root of the container's user namespace
-but before anything of the image runs. Each target is resolved inside the root with ``openat2(RESOLVE_IN_ROOT)`` and
-the mount is attached to that descriptor, so a symbolic link in an image leads no mount outside (attacks.md, F1, F2).
+Each function adds calls to the sequence that the container's init process makes (:mod:`containust.core.calls`), as root
+of the container's user namespace but before anything of the image runs. Each target is resolved inside the root with
+``openat2(RESOLVE_IN_ROOT)`` and the mount is attached to that descriptor, so a symbolic link in an image leads no mount
+outside (attacks.md, F1, F2). Below mounts that are our own (/proc, /sys, /dev) nothing can be a link of an image's, and
+names are enough. Descriptors are left for execve to close.
 """
 
 from __future__ import annotations
 
+from _stat import S_IFREG
 from errno import EEXIST, ENOENT
 
 from containust.common import os
 from containust.core import syscalls
 from containust.core.syscalls import (
+    AT_FDCWD,
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_FD,
     FSCONFIG_SET_FLAG,
+    FSCONFIG_SET_STRING,
     MNT_DETACH,
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -25,293 +30,252 @@ from containust.core.syscalls import (
     OPEN_TREE_CLONE,
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
-    move_mount,
-    new_mount,
-    open_tree,
     openat2,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from containust.core.calls import Calls, Result
+
 O_PATH = os.O_PATH
+INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 STRICT = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 
 # What is hidden, and what is made read-only, below /proc and /sys (OCI runtime specification, maskedPaths and
 # readonlyPaths). A path that this kernel does not have is passed over.
-MASKED_FILES = (
-    "proc/kcore",
-    "proc/keys",
-    "proc/key-users",
-    "proc/latency_stats",
-    "proc/timer_list",
-    "proc/timer_stats",
-    "proc/sched_debug",
-    "proc/kmsg",
-    "proc/interrupts",
-    "proc/vmallocinfo",
-    "proc/config.gz",
+MASKED_FILES = (  # below /proc
+    "kcore",
+    "keys",
+    "key-users",
+    "latency_stats",
+    "timer_list",
+    "timer_stats",
+    "sched_debug",
+    "kmsg",
+    "interrupts",
+    "vmallocinfo",
+    "config.gz",
 )
-MASKED_DIRECTORIES = ("proc/acpi", "proc/asound", "proc/scsi", "sys/firmware", "sys/devices/virtual/powercap")
-READONLY_PATHS = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
+MASKED_IN_PROC = ("acpi", "asound", "scsi")
+MASKED_IN_SYS = ("firmware", "devices/virtual/powercap")
+READONLY_PATHS = ("bus", "fs", "irq", "sys", "sysrq-trigger")  # below /proc
 
 
 def resolve(root_fd: int, target: str) -> int:
     """An O_PATH descriptor of ``target`` inside ``root_fd``; links are followed but never leave the root."""
-    return openat2(root_fd, target, O_PATH, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    return openat2(root_fd, target, O_PATH, INSIDE)
 
 
-def attach(mount_fd: int, root_fd: int, target: str) -> None:
-    """Attach a detached mount at ``target`` inside ``root_fd`` and close it."""
-    target_fd = resolve(root_fd, target)
-    move_mount(mount_fd, target_fd, "")
-    os.close(target_fd)
-    os.close(mount_fd)
+def attach(calls: Calls, mount_fd: int, root: int, target: str) -> None:
+    """Attach a detached mount at ``target`` inside the root."""
+    at = calls.openat2(root, target, O_PATH, INSIDE)
+    calls.move_mount(mount_fd, at)
+    calls.close(at)
 
 
-def create_target(root_fd: int, target: str, directory: bool) -> None:
+def create_target(calls: Calls, root: int, target: str, directory: bool) -> None:
     """Create ``target`` (and its parents) inside the root as a directory or an empty file, where it is missing."""
-    current = os.dup(root_fd)
+    current = root
     parts = [part for part in target.split("/") if part]
     walked = ""
-    try:
-        for position, part in enumerate(parts):
-            walked = f"{walked}/{part}"
-            last = position == len(parts) - 1
-            try:
-                following = resolve(root_fd, walked)
-            except OSError as error:
-                if error.errno != ENOENT:
-                    raise
-                try:
-                    if last and not directory:
-                        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644, dir_fd=current))
-                    else:
-                        os.mkdir(part, 0o755, dir_fd=current)
-                except OSError as failed:
-                    if failed.errno != EEXIST:
-                        raise
-                following = resolve(root_fd, walked)
-            os.close(current)
-            current = following
-    finally:
-        os.close(current)
+    for position, part in enumerate(parts):
+        walked = f"{walked}/{part}"
+        # When it is there the two calls that make it are passed over.
+        following = calls.openat2(root, walked, O_PATH, INSIDE, forgiven=ENOENT, after=2)
+        if position == len(parts) - 1 and not directory:
+            calls.mknodat(current, part, S_IFREG | 0o644, forgiven=EEXIST)
+        else:
+            calls.mkdirat(current, part, 0o755, forgiven=EEXIST)
+        calls.reopen(following, root, walked, O_PATH, INSIDE)
+        if current is not root:
+            calls.close(current)
+        current = following
+    if current is not root:
+        calls.close(current)
 
 
-def overlay(lower_fd: int, upper_fd: int, work_fd: int) -> int:
+def overlay(calls: Calls, lower: int, upper: int, work: int, spare: tuple[int, int] | None = None) -> Result:
     """A detached OverlayFS of one lower directory, mounted by the container's own root.
 
     ``userxattr`` is what a mount inside a user namespace needs (Documentation/filesystems/overlayfs.rst). The lower
     directory is an idmapped mount, so nothing in it is copied or chowned.
+
+    Before Linux 6.13 OverlayFS takes no descriptors, before 6.8 no ``lowerdir+``; names of descriptors do the same.
+    ``spare`` are two descriptors' numbers for that (:func:`spare_numbers`).
     """
-    try:
-        return _overlay(FSCONFIG_SET_FD, lower_fd, upper_fd, work_fd)
-    except OSError as error:
-        if error.filename != "lowerdir+":
-            raise
-    # Before Linux 6.13 it takes no descriptors, before 6.8 no ``lowerdir+``; names of descriptors lead to the same.
-    return _overlay(syscalls.FSCONFIG_SET_STRING, lower_fd, upper_fd, work_fd)
+    fs_fd = calls.fsopen("overlay")
+    calls.fsconfig(fs_fd, FSCONFIG_SET_STRING, "source", "containust")
+    if spare is None:
+        calls.fsconfig(fs_fd, FSCONFIG_SET_FD, "lowerdir+", None, lower)
+        calls.fsconfig(fs_fd, FSCONFIG_SET_FD, "upperdir", None, upper)
+        calls.fsconfig(fs_fd, FSCONFIG_SET_FD, "workdir", None, work)
+    else:
+        calls.dup3(upper, spare[0], os.O_CLOEXEC)
+        calls.dup3(work, spare[1], os.O_CLOEXEC)
+        for key, fd in (("lowerdir", lower), ("upperdir", spare[0]), ("workdir", spare[1])):
+            calls.fsconfig(fs_fd, FSCONFIG_SET_STRING, key, f"/proc/self/fd/{fd}")
+    calls.fsconfig(fs_fd, FSCONFIG_SET_FLAG, "userxattr")
+    calls.fsconfig(fs_fd, FSCONFIG_CMD_CREATE, None)
+    return calls.fsmount(fs_fd)
 
 
-def _overlay(how: int, lower_fd: int, upper_fd: int, work_fd: int) -> int:
-    fs_fd = syscalls.fsopen("overlay")
-    try:
-        syscalls.fsconfig(fs_fd, syscalls.FSCONFIG_SET_STRING, "source", "containust")
-        if how == FSCONFIG_SET_FD:
-            syscalls.fsconfig(fs_fd, FSCONFIG_SET_FD, "lowerdir+", None, lower_fd)
-            syscalls.fsconfig(fs_fd, FSCONFIG_SET_FD, "upperdir", None, upper_fd)
-            syscalls.fsconfig(fs_fd, FSCONFIG_SET_FD, "workdir", None, work_fd)
-        else:
-            for key, fd in (("lowerdir", lower_fd), ("upperdir", upper_fd), ("workdir", work_fd)):
-                syscalls.fsconfig(fs_fd, how, key, f"/proc/self/fd/{fd}")
-        syscalls.fsconfig(fs_fd, FSCONFIG_SET_FLAG, "userxattr")
-        syscalls.fsconfig(fs_fd, FSCONFIG_CMD_CREATE, None)
-        return syscalls.fsmount(fs_fd, 0)
-    finally:
-        os.close(fs_fd)
+def spare_numbers(fd: int) -> tuple[int, int] | None:
+    """Two descriptors, copies of ``fd``, whose numbers :func:`overlay` uses; None where the kernel needs none."""
+    major, minor = os.uname().release.split(".")[:2]
+    if (int(major), int("".join(c for c in minor if c.isdigit()) or 0)) >= (6, 13):
+        return None
+    return os.dup(fd), os.dup(fd)
 
 
-def writable_overlay(lower_fd: int, writable_fd: int) -> int:
-    """An OverlayFS over ``upper`` and ``work`` of the attached mount ``writable_fd``."""
-    upper = os.open("upper", O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=writable_fd)
-    work = os.open("work", O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=writable_fd)
-    mounted = overlay(lower_fd, upper, work)
-    os.close(upper)
-    os.close(work)
-    return mounted
+def writable_overlay(calls: Calls, lower: int, writable: int, spare: tuple[int, int] | None = None) -> Result:
+    """An OverlayFS over ``upper`` and ``work`` of the attached mount ``writable``."""
+    upper = calls.openat(writable, "upper", O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+    work = calls.openat(writable, "work", O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+    return overlay(calls, lower, upper, work, spare)
 
 
-def scratch_overlay(lower_fd: int) -> int:
+def scratch_overlay(calls: Calls, lower: int, spare: tuple[int, int] | None = None) -> Result:
     """An OverlayFS whose upper directory is a tmpfs of its own: room for mount points of a read-only container."""
-    scratch = new_mount("tmpfs", {"size": "1m", "mode": "755"}, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID)
-    os.mkdir("upper", 0o755, dir_fd=scratch)
-    os.mkdir("work", 0o755, dir_fd=scratch)
-    upper = os.open("upper", O_PATH | os.O_DIRECTORY, dir_fd=scratch)
-    work = os.open("work", O_PATH | os.O_DIRECTORY, dir_fd=scratch)
-    stack_on_root(scratch)
-    mounted = overlay(lower_fd, upper, work)
-    unstack_root()
-    os.close(upper)
-    os.close(work)
-    os.close(scratch)
+    scratch = calls.new_mount("tmpfs", {"size": "1m", "mode": "755"}, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID)
+    calls.mkdirat(scratch, "upper", 0o755)
+    calls.mkdirat(scratch, "work", 0o755)
+    stack_on_root(calls, scratch)
+    mounted = writable_overlay(calls, lower, scratch, spare)
+    unstack_root(calls)
     return mounted
 
 
-def isolate_mounts() -> None:
+def isolate_mounts(calls: Calls) -> None:
     """Let no mount event in or out of this mount namespace."""
-    syscalls.mount(None, "/", None, MS_REC | MS_PRIVATE)
+    calls.mount(None, "/", None, MS_REC | MS_PRIVATE)
 
 
-def stack_on_root(mount_fd: int) -> None:
+def stack_on_root(calls: Calls, mount_fd: int) -> None:
     """Attach a detached mount over ``/`` of this mount namespace.
 
     That needs no directory which the container's root could reach on the host, and the kernel lets a user namespace
     use only its own mounts as layers of an overlay.
     """
-    move_mount(mount_fd, syscalls.AT_FDCWD, "/")
+    calls.move_mount(mount_fd, AT_FDCWD, "/")
 
 
-def unstack_root() -> None:
+def unstack_root(calls: Calls) -> None:
     """Detach the topmost mount over ``/``; an overlay made of it keeps what it needs.
 
     Whatever is still stacked when the root is left stays in the namespace below it, the host's tree included.
     """
-    syscalls.umount2("/", MNT_DETACH)
+    calls.umount2("/", MNT_DETACH)
 
 
-def leave_old_root(root_fd: int) -> None:
-    """``pivot_root`` into the attached ``root_fd`` and detach the host's tree."""
-    os.fchdir(root_fd)
-    syscalls.pivot_root(".", ".")
-    syscalls.umount2(".", MNT_DETACH)
-    os.chdir("/")
+def leave_old_root(calls: Calls, root: int) -> None:
+    """``pivot_root`` into the attached ``root`` and detach the host's tree."""
+    calls.fchdir(root)
+    calls.pivot_root(".", ".")
+    calls.umount2(".", MNT_DETACH)
+    calls.chdir(b"/")
 
 
-def mount_proc(root_fd: int) -> None:
+def mount_proc(calls: Calls, root: int) -> Result:
     """A procfs of the container's own PID namespace."""
-    attach(new_mount("proc", {"source": "proc"}, STRICT), root_fd, "proc")
+    proc = calls.new_mount("proc", {"source": "proc"}, STRICT)
+    attach(calls, proc, root, "proc")
+    return proc
 
 
-def write_sysctl(root_fd: int, name: str, value: bytes) -> None:
+def write_sysctl(calls: Calls, proc: int, name: str, value: bytes) -> None:
     """Write ``/proc/sys/<name>`` of the container's own namespaces; one that this kernel lacks is passed over."""
-    try:
-        fd = openat2(root_fd, f"proc/sys/{name}", os.O_WRONLY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-    except OSError as error:
-        if error.errno == ENOENT:
-            return
-        raise
-    try:
-        os.write(fd, value)
-    finally:
-        os.close(fd)
+    fd = calls.openat2(proc, f"sys/{name}", os.O_WRONLY, INSIDE, forgiven=ENOENT)
+    there = calls.if_there()
+    calls.write(fd, value, name)
+    calls.close(fd)
+    calls.end_if(there)
 
 
-def mount_sys(root_fd: int, own_network: bool) -> None:
+def mount_sys(calls: Calls, root: int, own_network: bool) -> Result:
     """sysfs, read-only. With the host's network it is the host's sysfs, since a new one cannot be mounted."""
     if own_network:
-        fd = new_mount("sysfs", {"source": "sysfs"}, STRICT | MOUNT_ATTR_RDONLY)
+        fd = calls.new_mount("sysfs", {"source": "sysfs"}, STRICT | MOUNT_ATTR_RDONLY)
     else:
-        fd = open_tree(syscalls.AT_FDCWD, "/sys", OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
-        syscalls.mount_setattr(fd, "", syscalls.AT_RECURSIVE, set=STRICT | MOUNT_ATTR_RDONLY)
-    attach(fd, root_fd, "sys")
+        fd = calls.open_tree(AT_FDCWD, "/sys", OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+        calls.mount_setattr(fd, syscalls.AT_RECURSIVE, set=STRICT | MOUNT_ATTR_RDONLY)
+    attach(calls, fd, root, "sys")
+    return fd
 
 
-def mount_cgroup(root_fd: int, controllers: tuple[str, ...]) -> None:
+def mount_cgroup(calls: Calls, sys: int, controllers: tuple[str, ...]) -> None:
     """``/sys/fs/cgroup``, read-only, of the container's own cgroup namespace.
 
     ``controllers`` are the v1 hierarchies the container is in; empty on a pure v2 host.
     """
     attributes = STRICT | MOUNT_ATTR_RDONLY
     if not controllers:
-        attach(new_mount("cgroup2", {"source": "cgroup2"}, attributes), root_fd, "sys/fs/cgroup")
+        calls.move_mount(calls.new_mount("cgroup2", {"source": "cgroup2"}, attributes), sys, "fs/cgroup")
         return
-    base = new_mount("tmpfs", {"size": "4k", "mode": "755"}, STRICT)
+    base = calls.new_mount("tmpfs", {"size": "4k", "mode": "755"}, STRICT)
     for controller in controllers:
-        os.mkdir(controller, 0o755, dir_fd=base)
-    target = resolve(root_fd, "sys/fs/cgroup")
-    move_mount(base, target, "")
-    os.close(target)
+        calls.mkdirat(base, controller, 0o755)
+    calls.move_mount(base, sys, "fs/cgroup")
     for controller in controllers:
-        fd = new_mount("cgroup", {"source": "cgroup", controller: None}, attributes)
-        target = os.open(controller, O_PATH | os.O_DIRECTORY, dir_fd=base)
-        move_mount(fd, target, "")
-        os.close(target)
-        os.close(fd)
-    syscalls.mount_setattr(base, "", 0, set=MOUNT_ATTR_RDONLY)
-    os.close(base)
+        fd = calls.new_mount("cgroup", {"source": "cgroup", controller: None}, attributes)
+        calls.move_mount(fd, base, controller)
+        calls.free(fd)
+    calls.mount_setattr(base, 0, set=MOUNT_ATTR_RDONLY)
 
 
-def mount_dev(root_fd: int, dev_fd: int, shm_size: int, nodes: list[tuple[str, int]]) -> None:
+def mount_dev(calls: Calls, root: int, dev_fd: int, shm_size: int, nodes: list[tuple[str, int]]) -> None:
     """``/dev`` from the prepared tmpfs, with devpts, shm and mqueue of the container's own.
 
     ``nodes`` are mounts of the host's device nodes, where the tmpfs has files for them instead of nodes.
     """
-    target = resolve(root_fd, "dev")
-    move_mount(dev_fd, target, "")
-    os.close(target)
+    attach(calls, dev_fd, root, "dev")
     for name, fd in nodes:
-        at = os.open(name, O_PATH | os.O_NOFOLLOW, dir_fd=dev_fd)
-        move_mount(fd, at, "")
-        os.close(at)
-    pts = new_mount(
-        "devpts",
-        {"source": "devpts", "newinstance": None, "ptmxmode": "0666", "mode": "0620", "gid": "5"},
-        MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
-    )
-    shm = new_mount("tmpfs", {"source": "shm", "mode": "1777", "size": str(shm_size)}, STRICT)
-    queue = new_mount("mqueue", {"source": "mqueue"}, STRICT)
-    for fd, name in ((pts, "pts"), (shm, "shm"), (queue, "mqueue")):
-        at = os.open(name, O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dev_fd)
-        move_mount(fd, at, "")
-        os.close(at)
-        os.close(fd)
+        calls.move_mount(fd, dev_fd, name)
+    pts = {"source": "devpts", "newinstance": None, "ptmxmode": "0666", "mode": "0620", "gid": "5"}
+    shm = {"source": "shm", "mode": "1777", "size": str(shm_size)}
+    for name, fstype, options, attributes in (
+        ("pts", "devpts", pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC),
+        ("shm", "tmpfs", shm, STRICT),
+        ("mqueue", "mqueue", {"source": "mqueue"}, STRICT),
+    ):
+        fd = calls.new_mount(fstype, options, attributes)  # type: ignore[arg-type]
+        calls.move_mount(fd, dev_fd, name)
+        calls.free(fd)
 
 
-def mount_tmpfs(root_fd: int, target: str, options: dict[str, str | int | None], noexec: bool) -> None:
+def mount_tmpfs(calls: Calls, root: int, target: str, options: dict[str, str | int | None]) -> None:
     """A private tmpfs at ``target``."""
-    attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (MOUNT_ATTR_NOEXEC if noexec else 0)
-    attach(new_mount("tmpfs", options, attributes), root_fd, target)
+    fd = calls.new_mount("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+    attach(calls, fd, root, target)
+    calls.free(fd)
 
 
-def mask(root_fd: int, dev_fd: int) -> None:
+def mask(calls: Calls, proc: int, sys: int, dev_fd: int) -> None:
     """Hide and write-protect the paths of ``/proc`` and ``/sys`` that tell of or act on the host.
 
-    Files are covered by the null device of our own tmpfs, taken by descriptor (CVE-2025-31133), directories by one
-    empty read-only tmpfs.
+    Files are covered by the null device of our own tmpfs, taken by descriptor (CVE-2025-31133), directories by an empty
+    read-only tmpfs. What is missing is asked for first: a mount that was made for nothing costs a grace period of RCU.
     """
-    for path in MASKED_FILES:
-        target = _existing(root_fd, path)
-        if target >= 0:
-            null = open_tree(dev_fd, "null", OPEN_TREE_CLONE)
-            move_mount(null, target, "")
-            os.close(null)
-            os.close(target)
-    empty = -1
-    for path in MASKED_DIRECTORIES:
-        target = _existing(root_fd, path)
-        if target >= 0:
-            if empty < 0:
-                empty = new_mount("tmpfs", {"size": "4k", "mode": "555"}, STRICT | MOUNT_ATTR_RDONLY)
-                cover = empty
-            else:
-                cover = open_tree(empty, "", OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH)
-            move_mount(cover, target, "")
-            if cover != empty:
-                os.close(cover)
-            os.close(target)
-    if empty >= 0:
-        os.close(empty)
-    for path in READONLY_PATHS:
-        target = _existing(root_fd, path)
-        if target >= 0:
-            copy = open_tree(target, "", OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH)
-            syscalls.mount_setattr(copy, "", 0, set=MOUNT_ATTR_RDONLY | STRICT)
-            move_mount(copy, target, "")
-            os.close(copy)
-            os.close(target)
-
-
-def _existing(root_fd: int, path: str) -> int:
-    try:
-        return openat2(root_fd, path, O_PATH | os.O_NOFOLLOW, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-    except OSError as error:
-        if error.errno == ENOENT:
-            return -1
-        raise
+    for name in MASKED_FILES:
+        at = calls.openat(proc, name, O_PATH | os.O_NOFOLLOW, forgiven=ENOENT)
+        there = calls.if_there()
+        null = calls.open_tree(dev_fd, "null", OPEN_TREE_CLONE)
+        calls.move_mount(null, at)
+        calls.end_if(there)
+        calls.free(null)
+        calls.free(at)
+    for place, names in ((proc, MASKED_IN_PROC), (sys, MASKED_IN_SYS)):
+        for name in names:
+            at = calls.openat(place, name, O_PATH | os.O_NOFOLLOW, forgiven=ENOENT)
+            there = calls.if_there()
+            empty = calls.new_mount("tmpfs", {"size": "4k", "mode": "555"}, STRICT | MOUNT_ATTR_RDONLY)
+            calls.move_mount(empty, at)
+            calls.end_if(there)
+            calls.free(empty)
+            calls.free(at)
+    for name in READONLY_PATHS:
+        copy = calls.open_tree(proc, name, OPEN_TREE_CLONE, forgiven=ENOENT)
+        there = calls.if_there()
+        calls.mount_setattr(copy, 0, set=MOUNT_ATTR_RDONLY | STRICT)
+        calls.move_mount(copy, proc, name)
+        calls.end_if(there)
+        calls.free(copy)

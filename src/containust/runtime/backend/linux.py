@@ -7,6 +7,7 @@ from containust.common.errors import ContainustError
 from containust.core import syscalls
 from containust.core.cgroup import CPU_PERIOD, Limits
 from containust.core.filesystem.devices import open_dev
+from containust.core.filesystem.rootfs import spare_numbers
 from containust.core.syscalls import (
     AT_FDCWD,
     AT_RECURSIVE,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 SYSCTLS = (("net/ipv4/ip_unprivileged_port_start", "0"),)
 JOURNAL_NAME = "journal"
 IN_CREATE = 0x100
+READ_AHEAD = 4 * 1024 * 1024
 SHM_SIZE = 64 * 1024 * 1024
 STDIO = ((1, "stdout", b"stdout"), (2, "stderr", b"stderr"))
 
@@ -95,11 +97,11 @@ class LinuxBackend(RunningContainers):
         launch.processes = self._processes(component)
         launch.name = component.name
         launch.death_signal = 0
-        launch.execute = os.execve
+        launch.reaper = -1
         if component.init:
-            from containust.runtime.reaper import execute_below, open_reaper
+            from containust.runtime.reaper import open_reaper
 
-            launch.execute = execute_below(open_reaper())
+            launch.reaper = open_reaper()
         launch.id_base = container.id_base
         launch.hostname = component.hostname or component.name
         launch.network = "host" if "host" in component.networks else "own"
@@ -109,12 +111,12 @@ class LinuxBackend(RunningContainers):
         launch.shm_size = SHM_SIZE
         launch.sysctls = []
         launch.network_messages = []
-        launch.configure_network = None
+        launch.spare = None
+        launch.shares_memory = not self.rootless
         if launch.attachments:
             from containust.runtime.network import inside
 
             launch.network_messages = inside.prepare(launch.attachments)
-            launch.configure_network = inside.configure
             launch.sysctls = [(name, value.encode()) for name, value in (*SYSCTLS, *inside.SETTINGS)]
         elif launch.network == "own":
             launch.sysctls = [(name, value.encode()) for name, value in SYSCTLS]
@@ -142,6 +144,8 @@ class LinuxBackend(RunningContainers):
             self._root(launch, job)
             self._files(launch, job, run, base)
             capture = self._stdio(launch, job, run, base)
+            if launch.overlay != "none":
+                launch.spare = spare_numbers(launch.dev_fd)
             child = spawn(launch)
         except OSError as error:
             self._give_up(launch, container, capture)
@@ -180,9 +184,10 @@ class LinuxBackend(RunningContainers):
         for handle in handles:
             assert handle.child is not None
             try:
-                handle.child.network_ready()
+                handle.child.go_on()
             except OSError:
                 pass  # the child is gone; what it reported is read below
+            _read_ahead(handle.child.launch)
         for handle in handles:
             child = handle.child
             assert child is not None
@@ -477,6 +482,28 @@ def scratch(component: Component) -> list[tuple[str, dict[str, str | int | None]
     for volume in component.volumes:  # a volume at the same place wins
         mounts.pop(volume.target, None)
     return list(mounts.items())
+
+
+def _read_ahead(launch: Launch) -> None:
+    """Read the program while the child still builds its root: a fresh EROFS has nothing of it in memory.
+
+    Not for what the root only has with volumes and links of the container's.
+    """
+    for path in launch.paths:
+        try:
+            found = syscalls.openat2(
+                launch.layer_fd,
+                os.fsdecode(path),
+                os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY,
+                syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS,
+            )
+        except OSError:
+            continue
+        try:
+            os.posix_fadvise(found, 0, READ_AHEAD, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(found)
+        return
 
 
 def _present(root_fd: int, target: str) -> bool:

@@ -156,13 +156,12 @@ class RunningContainers:
         launch.processes = self._processes(job.component)
         launch.name = container.name
         launch.death_signal = 9
-        launch.execute = os.execve
+        launch.spare = None
         launch.reaper = -1
         if job.component.seccomp in ("default", "unconfined"):  # another filter need not allow what it does
-            from containust.runtime.reaper import execute_above, open_reaper
+            from containust.runtime.reaper import open_reaper
 
             launch.reaper = open_reaper()
-            launch.execute = execute_above(launch)
         launch.hostname = job.component.hostname or container.name
         launch.id_base = container.id_base
         launch.network = "host" if "host" in job.component.networks else "own"

@@ -1,22 +1,25 @@
 """The container's own end: loopback, addresses and routes, set up inside its new network namespace.
 
-Split in two, because the second half runs between fork and exec: :func:`prepare` builds the bytes beforehand,
-:func:`configure` only sends them. The interfaces themselves are there already, made from outside.
+:func:`prepare` builds the requests, :func:`configure` adds the calls that send them to what a container's init process
+does between clone3 and execve. The interfaces themselves are there already, made from outside.
 """
 
 from __future__ import annotations
 
 from containust.core import rtnetlink as rt
-from containust.core.netlink import NETLINK_ROUTE, Connection
+from containust.core.netlink import AF_NETLINK, NETLINK_ROUTE, numbered
 from containust.runtime.network.addresses import pack_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from containust.core.calls import Calls
     from containust.runtime.network.attachment import Attachment
 
 LOOPBACK_INDEX = 1
+SOCK_RAW = 3
+NLMSGERR_ERROR = 16  # where an answer has its error: behind the header (netlink(7))
 # Above what a kernel with tunnel modules puts into every new namespace by itself.
 FIRST_INDEX = 16
 
@@ -46,15 +49,11 @@ def prepare(attachments: Sequence[Attachment]) -> list[bytes]:
     return messages
 
 
-def configure(prepared: Sequence[bytes]) -> None:
-    """Configure the calling process's network namespace; NetlinkError (an OSError) if the kernel refuses."""
-    connection = Connection(NETLINK_ROUTE)
-    try:
-        connection.execute(prepared, "network of the container")
-    finally:
-        connection.close()
-
-
-def configure_inside(attachments: Sequence[Attachment]) -> None:
-    """:func:`prepare` and :func:`configure` in one."""
-    configure(prepare(attachments))
+def configure(calls: Calls, prepared: Sequence[bytes]) -> None:
+    """Configure the network namespace of the process that makes the calls."""
+    requests = bytes(numbered(prepared, 0, len(prepared) - 1))
+    connection = calls.socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+    calls.send(connection, requests, "network")
+    # What is refused answers unasked and in order: the first answer is the first refusal, or says that all is done.
+    calls.receive(connection, "network")
+    calls.load(calls.scratch + NLMSGERR_ERROR, "netlink", "network of the container")

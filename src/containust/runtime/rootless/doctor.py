@@ -5,6 +5,7 @@ from __future__ import annotations
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import idmap, syscalls
+from containust.core.calls import Calls
 from containust.core.cgroup.none import NoManager
 from containust.core.filesystem import rootfs
 from containust.runtime.doctor import FAIL, OK, WARN, Check
@@ -88,9 +89,11 @@ def _try(own: int, directory: str, writer: int) -> None:
             try:
                 os.close(go)
                 os.read(go_reader, 1)
-                rootfs.isolate_mounts()
-                rootfs.stack_on_root(layer)
-                rootfs.scratch_overlay(layer)
+                calls = Calls()
+                rootfs.isolate_mounts(calls)
+                rootfs.stack_on_root(calls, layer)
+                rootfs.scratch_overlay(calls, layer, rootfs.spare_numbers(layer))
+                calls.run()
                 os.write(writer, b"overlayfs ok\n")
             except OSError as error:
                 os.write(writer, f"overlayfs {error.strerror}\n".encode())

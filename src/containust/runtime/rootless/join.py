@@ -11,19 +11,24 @@ from struct import pack, unpack
 
 from containust.common import os
 from containust.core import syscalls
-from containust.core.syscalls import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_PARENT
-from containust.runtime.join import enter, refused
-from containust.runtime.launch import SCM_RIGHTS, Child, Launch, close_others
+from containust.core.syscalls import CLONE_NEWPID, CLONE_PARENT
+from containust.runtime.join import clone, entering, refused
+from containust.runtime.launch import SCM_RIGHTS, Child, Launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from containust.core.calls import Calls
 
 
 def join(launch: Launch, pidfd: int) -> Child:
     """As :func:`containust.runtime.join.join`. Raises ContainustError R008 when the container has ended."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     answer, answerer = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    calls = entering(launch, pidfd, ours, theirs)
     helper, helper_fd = syscalls.clone3(0)
     if helper == 0:
         try:
-            _help(launch, pidfd, ours, theirs, answer, answerer)
+            _help(launch, calls, pidfd, theirs, answerer)
         finally:
             os._exit(0)
     theirs.close()
@@ -36,28 +41,14 @@ def join(launch: Launch, pidfd: int) -> Child:
     if number:
         ours.close()
         raise refused(launch, OSError(number, os.strerror(number)))
-    return Child(launch, pid, unpack("i", ancillary[0][2][:4])[0], ours)
+    return Child(launch, calls, pid, unpack("i", ancillary[0][2][:4])[0], ours)
 
 
-def _help(
-    launch: Launch,
-    pidfd: int,
-    ours: _socket.socket,
-    theirs: _socket.socket,
-    answer: _socket.socket,
-    answerer: _socket.socket,
-) -> None:
+def _help(launch: Launch, calls: Calls, pidfd: int, theirs: _socket.socket, answerer: _socket.socket) -> None:
     try:
         syscalls.setns(pidfd, CLONE_NEWPID)
-        flags = CLONE_CLEAR_SIGHAND | CLONE_PARENT | (CLONE_INTO_CGROUP if launch.cgroup.clone_fd >= 0 else 0)
-        pid, child_fd = syscalls.clone3(flags, max(launch.cgroup.clone_fd, 0))
+        pid, child_fd = clone(launch, calls, theirs, CLONE_PARENT)
     except OSError as error:
         answerer.send(pack("2i", 0, error.errno or 5))
         return
-    if pid == 0:
-        answer.close()
-        answerer.close()
-        close_others(ours)
-        enter(launch, pidfd, theirs)
-        os._exit(125)
     answerer.sendmsg([pack("2i", pid, 0)], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", child_fd))])

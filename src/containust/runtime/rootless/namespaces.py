@@ -88,10 +88,11 @@ def new_network(user: int) -> int:
     """A network namespace that belongs to the user namespace ``user``, with its loopback up."""
 
     def inside() -> None:
+        from containust.core.calls import at_once
         from containust.runtime.spawn import loopback_up
 
         syscalls.unshare(CLONE_NEWNET)
-        loopback_up()
+        at_once(loopback_up)
         # It is there to forward, also for an interface that comes later; nobody else has its addresses.
         for name, value in (
             ("ipv4/ip_forward", "1"),
