@@ -19,14 +19,18 @@ from harness import BOX, COMMAND, Ctst
 PACKAGE = os.path.dirname(os.path.dirname(containust.__file__))
 LISTS = Path(containust.__file__).parent / "cli" / "starts"
 RECORD = f"""
+import posix
 import sys
 before = set(sys.modules)
+end = posix._exit
+def record(status):
+    sys.stderr.write(" ".join(sorted(set(sys.modules) - before)))
+    sys.stderr.flush()
+    end(status)
+posix._exit = record
 sys.path.insert(0, {PACKAGE!r})
-from containust.cli.main import main
-status = main(sys.argv[1:])
-sys.stdout.flush()
-sys.stderr.write(" ".join(sorted(set(sys.modules) - before)))
-sys.exit(status)
+from containust.cli.main import run
+run()
 """
 # Different names of one thing: with the version of cgroups, and of Python.
 SAME = {
@@ -92,6 +96,25 @@ def test_a_command_imports_what_is_listed_and_no_more(running: Ctst, command: st
     pinned = set((LISTS / f"{command}.txt").read_text().split())
     assert sorted(found - pinned) == [], "newly imported"
     assert sorted(pinned - found) == [], "no longer imported: take it off the list"
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_bytecode_comes_from_one_file_also_with_options_before_the_command(running: Ctst, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    done = subprocess.run(
+        ["strace", "-qq", "-e", "trace=openat,open", "-o", str(trace), *COMMAND, "-C", ".", *COMMANDS["run-image"]],
+        cwd=running.home,
+        env=running.environ,
+        preexec_fn=running.enter,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    opened = [line for line in trace.read_text().splitlines() if f"{PACKAGE}/containust" in line]
+    assert [line for line in opened if "run-image." in line], opened
+    assert not [line for line in opened if ".py" in line], opened
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

@@ -487,6 +487,7 @@ def at_once(add: Callable[..., object], *arguments: object) -> None:
 
 _NO_ACTION = bytes(32)  # struct kernel_sigaction: SIG_DFL, no flags, no mask
 _NO_SIGNALS = bytes(8)
+CODE = f"{os.path.dirname(__file__)}/data/calls-{MACHINE}"
 _mapped: list[Callable[..., int]] = []
 
 
@@ -498,11 +499,10 @@ def is_report(data: bytes) -> bool:
 def _code() -> list[Callable[..., int]]:
     """The two entries of ``data/calls.c``, mapped on first use. Raises OSError."""
     if not _mapped:
-        path = f"{os.path.dirname(__file__)}/data/calls-{MACHINE}"
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(CODE, os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = syscalls.syscall(_NR_mmap, None, 4096, _PROT_READ | _PROT_EXEC, _MAP_PRIVATE, fd, 0)
-            address = syscalls.check(found, "mmap", path)
+            address = syscalls.check(found, "mmap", CODE)
         finally:
             os.close(fd)
         _mapped.append(syscalls.function(address, 1))
