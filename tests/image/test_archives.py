@@ -33,6 +33,7 @@ from archives import (
 from conftest import listing
 from containust.common.errors import ContainustError
 from containust.image.store import Image, ImageStore
+from containust.image.tar_index import byte_sum
 from containust.image.tree import STANDARD_DIRECTORIES, STANDARD_FILES
 
 STANDARD = {*STANDARD_DIRECTORIES, *STANDARD_FILES}
@@ -332,3 +333,8 @@ def test_several_images_in_one_archive_are_told(store: ImageStore, tmp_path: Pat
         import_bytes(store, one[:-1024] + tar(member("manifest.json", json.dumps(manifest).encode())))
     assert error.value.code == "I004"
     assert "one:1, two:2" in error.value.message
+
+
+def test_the_sum_of_a_header_is_the_sum_of_its_bytes() -> None:
+    for header in (bytes(512), b"\xff" * 512, b"\xff" * 256 + bytes(256), *(os.urandom(512) for _ in range(100))):
+        assert byte_sum(header) == sum(header)

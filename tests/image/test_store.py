@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gzip
+import hashlib
+import io
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +24,8 @@ from archives import docker_archive, import_bytes, member, tar
 from conftest import listing
 from containust.common.errors import ContainustError
 from containust.image import catalog, mounting
+from containust.image.hashing import CHUNK, PIECE, Follower, digests
+from containust.image.sources.tar import MEMBERS
 from containust.image.store import Image, ImageStore
 from containust.image.verify import verify_root
 
@@ -242,8 +248,12 @@ def test_two_imports_at_once_both_succeed(store: ImageStore, tmp_path: Path) -> 
     assert os.listdir(f"{store.directory}/staging") == []
 
 
-def test_an_import_killed_at_any_point_leaves_nothing_half(store: ImageStore, tmp_path: Path) -> None:
-    data = docker_archive([tar(*[member(f"{n}-{i}", os.urandom(20_000)) for i in range(40)]) for n in range(4)])
+@pytest.mark.parametrize("form", ["docker", "plain"])
+def test_an_import_killed_at_any_point_leaves_nothing_half(store: ImageStore, tmp_path: Path, form: str) -> None:
+    if form == "docker":
+        data = docker_archive([tar(*[member(f"{n}-{i}", os.urandom(20_000)) for i in range(40)]) for n in range(4)])
+    else:  # large enough that its copy is on its way to the disk, and being hashed, while it is made and indexed
+        data = tar(*[member(f"d/{i}", os.urandom(70_000)) for i in range(600)])
     (tmp_path / "a.tar").write_bytes(data)
     uri = f"tar://{tmp_path}/a.tar"
     store.ensure("host:///bin/sh")  # modules compiled, directories made
@@ -337,6 +347,73 @@ def test_a_full_disk_is_a_clean_error(tmp_path: Path, limit: str) -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("form", ["plain", "gzip", "docker", "file"])
+def test_an_error_of_the_disk_is_told_however_early_it_comes(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    members = [member(f"d/{i}", os.urandom(70_000)) for i in range(600)]
+    data = docker_archive([tar(*members)]) if form == "docker" else tar(*members)
+    (tmp_path / "a.tar").write_bytes(gzip.compress(data, 1) if form == "gzip" else data)
+    uri = f"tar://{tmp_path}/a.tar"
+    if form == "file":
+        (tmp_path / "root").mkdir()
+        subprocess.run(["tar", "-C", tmp_path / "root", "-xf", tmp_path / "a.tar"], check=True)
+        uri = f"file://{tmp_path}/root"
+    real = os.fdatasync
+    calls = []
+
+    def failing_once(fd: int) -> None:
+        calls.append(fd)
+        if len(calls) == 1:  # the kernel tells an error once: the syncs after it find everything clean
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", failing_once)
+    with pytest.raises(ContainustError) as error:
+        store.ensure(uri)
+    assert error.value.code == "I003" and "Input/output error" in str(error.value)
+    assert calls
+    assert [
+        os.listdir(f"{store.directory}/{part}") for part in ("layers", "roots", "records", "catalog", "staging")
+    ] == [[] for _ in range(5)]
+    monkeypatch.undo()
+    assert verify_root(store, store.ensure(uri).layer) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + CHUNK, 70 << 20])
+def test_a_file_that_is_being_written_is_hashed_as_one_that_is_there(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    generator = random.Random(size)
+    path = tmp_path / "f"
+    with Follower(str(path)) as follower, open(path, "xb", buffering=0) as file:
+        at = 0
+        while at < size:
+            piece = data[at : at + generator.randrange(1, 2 * PIECE)]
+            at += file.write(piece)
+            follower.grown(at)
+            if generator.random() < 0.5:
+                time.sleep(0.001)  # it may catch up
+        follower.finished()
+        found = follower.result()
+    chunks = b"".join(hashlib.sha256(data[at : at + CHUNK]).digest() for at in range(0, size, CHUNK))
+    assert found == (hashlib.sha256(data).hexdigest(), chunks)
+    assert digests(str(path)) == found
+    if follower.writing is not None:
+        follower.writing.wait()
+
+
+def test_an_archive_of_images_may_have_more_members_than_any(store: ImageStore, tmp_path: Path) -> None:
+    layer = tar(member("bin/sh", b"x" * 5000, mode=0o755))
+    junk = [(f"junk/{i}", b"") for i in range(MEMBERS + 100)]
+    plain = docker_archive([layer])
+    names = tarfile.open(fileobj=io.BytesIO(plain))
+    parts = [(name, file.read()) for name in names.getnames() if (file := names.extractfile(name))]
+    (tmp_path / "a.tar").write_bytes(tar(*[member(name, content) for name, content in [*junk, *parts]]))
+    image = store.ensure(f"tar://{tmp_path}/a.tar")
+    assert image.devices == [f"layers/{hashlib.sha256(layer).hexdigest()}/layer.tar"]
+    assert os.listdir(f"{store.directory}/staging") == []
 
 
 def test_roots_can_be_cloned_for_several_containers(store: ImageStore, opened: Callable[[Image], str]) -> None:

@@ -11,6 +11,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from queue import SimpleQueue
 
 AT_ONCE = 8
 
@@ -48,14 +49,41 @@ def sync_all(paths: Sequence[str]) -> None:
             pass
 
 
-def sync_beside(path: str) -> None:
-    """Have a finished file written to the disk while other work goes on; who needs it there syncs it again."""
-    from threading import Thread
+class Writing:
+    """Has the file ``path`` written to the disk by another thread, while it grows and while other work goes on.
 
-    def run() -> None:
-        try:
-            sync(path)
-        except OSError:
-            pass  # the sync that counts tells it
+    Who needs it there must :meth:`wait`: the kernel tells an error of the disk once, and a later sync would not hear
+    of it (fsync(2)).
+    """
 
-    Thread(target=run, daemon=True).start()
+    def __init__(self, path: str) -> None:
+        from queue import SimpleQueue
+        from threading import Thread
+
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # now: it may be renamed at any time
+        self._asked: SimpleQueue[bool] = SimpleQueue()
+        self._error: OSError | None = None
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def begin(self, *, last: bool = False) -> None:
+        """Have what the file holds by now written; ``last`` says that it is finished."""
+        self._asked.put(last)
+
+    def wait(self) -> None:
+        """Wait for the last of it. Raises OSError if any of it could not be written."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            last = self._asked.get()
+            while not self._asked.empty():
+                last = self._asked.get()
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                self._error = error
+        os.close(self._fd)

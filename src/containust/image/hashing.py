@@ -1,4 +1,4 @@
-"""SHA-256 of layers, whole and by chunks, beside the work of the thread that reads or indexes them.
+"""SHA-256 of layers, whole and by chunks, beside the work of the thread that writes or indexes them.
 
 OpenSSL gives the interpreter lock away while it hashes, so a second core does it for nothing; what costs is taking the
 lock back, which a busy thread hands over only every few milliseconds.
@@ -7,37 +7,55 @@ lock back, which a busy thread hands over only every few milliseconds.
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
+
+from containust.image.durable import Writing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queue import Queue
+    from hashlib import _Hash
+    from queue import SimpleQueue
     from types import TracebackType
 
 CHUNK = 256 * 1024  # bytes of a layer that one digest of chunks.bin covers
-QUEUED = 8  # pieces that may wait for a hash
-SWITCH = 0.0001  # seconds after which a thread that hashes gets the interpreter lock back
+PIECE = 4 * CHUNK  # bytes hashed at once while more is being written: they are in the processor's cache still
+AHEAD = 32 << 20  # bytes after which the disk is asked to begin
+SWITCH = 0.00005  # seconds after which a thread that hashes gets the interpreter lock back
+
+FINISHED = -1
+GIVEN_UP = -2
 
 
 def digests(path: str) -> tuple[str, bytes]:
     """SHA-256 of the file in hexadecimal, and the digests of its chunks one after another, by two threads."""
-    import mmap
     from hashlib import sha256
+
+    whole = sha256()
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        chunks = _rest(fd, 0, os.fstat(fd).st_size, whole)
+    finally:
+        os.close(fd)
+    return whole.hexdigest(), chunks
+
+
+def _rest(fd: int, at: int, end: int, whole: _Hash) -> bytes:
+    """The digests of the chunks from ``at``, where one begins, to ``end``; ``whole`` is given the same bytes."""
+    import mmap
     from threading import Thread
 
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            return sha256(b"").hexdigest(), b""
-        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data, memoryview(data) as view:
-            whole = sha256()
-            if size < 4 * CHUNK:
-                whole.update(view)
-                return whole.hexdigest(), chunk_digests(view)
-            worker = Thread(target=whole.update, args=(view,))
-            worker.start()
-            chunks = chunk_digests(view)
-            worker.join()
-            return whole.hexdigest(), chunks
+    if at == end:
+        return b""
+    with mmap.mmap(fd, end, prot=mmap.PROT_READ) as data, memoryview(data) as all_of_it, all_of_it[at:] as view:
+        if end - at < PIECE:
+            whole.update(view)
+            return chunk_digests(view)
+        worker = Thread(target=whole.update, args=(view,))
+        worker.start()
+        chunks = chunk_digests(view)
+        worker.join()
+        del worker  # it holds the view
+        return chunks
 
 
 def chunk_digests(view: memoryview) -> bytes:
@@ -47,93 +65,109 @@ def chunk_digests(view: memoryview) -> bytes:
     return b"".join(sha256(view[at : at + CHUNK]).digest() for at in range(0, len(view), CHUNK))
 
 
-class FileDigests:
-    """What :func:`digests` gives of a file, computed by threads from the beginning of this context on."""
+class Follower:
+    """What :func:`digests` gives of a new file, found by other threads while it is written; a context.
+
+    What they read is what will be stored. They also have it written to the disk meanwhile: ``writing`` tells when it
+    is. The writer tells how much there is with :meth:`grown`, and may go on to other work after :meth:`finished`.
+    """
 
     def __init__(self, path: str) -> None:
+        from queue import SimpleQueue
         from threading import Thread
 
         self._path = path
+        self._sizes: SimpleQueue[int] = SimpleQueue()
         self._found: tuple[str, bytes] | None = None
-        self._error: OSError | None = None
-        self._interval = 0.0
+        self._error: Exception | None = None
         self._thread = Thread(target=self._run, daemon=True)
+        self.writing: Writing | None = None
 
-    def __enter__(self) -> FileDigests:
-        import sys
-
-        self._interval = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH)
+    def __enter__(self) -> Follower:
+        _take_turns(1)
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        import sys
-
+        self._sizes.put(FINISHED if kind is None else GIVEN_UP)
         self._thread.join()
-        sys.setswitchinterval(self._interval)
+        _take_turns(-1)
 
-    def _run(self) -> None:
-        try:
-            self._found = digests(self._path)
-        except OSError as error:
-            self._error = error
+    def grown(self, size: int) -> None:
+        """The file holds ``size`` bytes, which will not change any more."""
+        self._sizes.put(size)
+
+    def finished(self) -> None:
+        """The file holds all that it will."""
+        self._sizes.put(FINISHED)
 
     def result(self) -> tuple[str, bytes]:
-        """The digests; waits for them. Raises OSError."""
+        """The digests, once the file is finished; waits for them. Raises OSError."""
         self._thread.join()
         if self._error is not None:
             raise self._error
         assert self._found is not None
         return self._found
 
-
-class StreamDigests:
-    """The same of what is fed to it in pieces, as a context manager whose end ends its thread."""
-
-    def __init__(self) -> None:
-        from hashlib import sha256
-        from queue import Queue
-        from threading import Thread
-
-        self._whole = sha256()
-        self._chunks: list[bytes] = []
-        self._queue: Queue[bytes | None] = Queue(QUEUED)
-        self._thread = Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> StreamDigests:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._queue.put(None)
-        self._thread.join()
-
-    def update(self, piece: bytes) -> None:
-        """The next piece of the stream; waits while too many are not hashed yet."""
-        self._queue.put(piece)
-
-    def result(self) -> tuple[str, bytes]:
-        """The digests, once the context has ended."""
-        return self._whole.hexdigest(), b"".join(self._chunks)
-
     def _run(self) -> None:
+        try:
+            self._found = self._follow()
+        except Exception as error:
+            self._error = error
+        finally:
+            if self.writing is not None:
+                self.writing.begin(last=True)
+
+    def _follow(self) -> tuple[str, bytes] | None:
         from hashlib import sha256
 
-        chunk = sha256()
-        room = CHUNK
-        while piece := self._queue.get():
-            self._whole.update(piece)
-            view = memoryview(piece)
-            while len(view) >= room:
-                chunk.update(view[:room])
-                self._chunks.append(chunk.digest())
-                chunk, view, room = sha256(), view[room:], CHUNK
-            chunk.update(view)
-            room -= len(view)
-        if room < CHUNK:
-            self._chunks.append(chunk.digest())
+        whole = sha256()
+        chunks = []
+        buffer = memoryview(bytearray(PIECE))
+        fd = -1
+        at = end = asked = 0
+        try:
+            while (size := self._sizes.get()) >= 0:
+                end = size
+                if fd < 0:
+                    fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                    self.writing = Writing(self._path)
+                if self.writing is not None and end - asked >= AHEAD:
+                    self.writing.begin()
+                    asked = end
+                while end - at >= PIECE and self._sizes.empty():
+                    if os.preadv(fd, [buffer], at) != PIECE:
+                        raise OSError(5, "it became shorter while it was written", self._path)
+                    whole.update(buffer)
+                    chunks.append(chunk_digests(buffer))
+                    at += PIECE
+            if size == GIVEN_UP:
+                return None
+            if self.writing is not None:
+                self.writing.begin(last=True)
+                chunks.append(_rest(fd, at, end, whole))
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return whole.hexdigest(), b"".join(chunks)
+
+
+_turns_lock = allocate_lock()
+_followers = 0
+_interval = 0.0
+
+
+def _take_turns(more: int) -> None:
+    """Threads hand the interpreter lock over quickly while there is any follower."""
+    global _followers, _interval
+    import sys
+
+    with _turns_lock:
+        if _followers == 0:
+            _interval = sys.getswitchinterval()
+            sys.setswitchinterval(SWITCH)
+        _followers += more
+        if _followers == 0:
+            sys.setswitchinterval(_interval)

@@ -69,6 +69,11 @@ class Packer:
         """Add a symbolic link."""
         self._header(name, tar_writer.SYMBOLIC_LINK, 0o777, 0, 0, 0, 0, target)
 
+    def flushed(self) -> int:
+        """The bytes of the file, all of which its readers see."""
+        self._file.flush()
+        return os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+
     def close(self) -> None:
         """Write the end marker."""
         self._file.write(tar_writer.END)

@@ -14,7 +14,7 @@ import os
 
 from containust.common.errors import ContainustError
 from containust.core.filesystem.private import make_private
-from containust.image.durable import sync, sync_all, sync_beside, write_file
+from containust.image.durable import Writing, sync, sync_all, write_file
 from containust.image.hashing import digests
 from containust.image.tree import Tree
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from containust.image.hashing import FileDigests
+    from containust.image.hashing import Follower
     from containust.image.store import ImageStore
 
 PARTS = ("layers", "roots", "records", "catalog", "staging", "partial")
@@ -33,17 +33,25 @@ class Layer:
     """A layer: ``digest`` is the SHA-256 of its tar in hexadecimal, ``chunks`` the digests of its chunks.
 
     ``staged`` is where its tar lies while it is not in the store yet, else empty. Instead of ``digest`` and ``chunks``
-    there may be ``work`` that computes them; who asks for them waits for it.
+    there may be ``work`` that computes them; who asks for them waits for it. ``writing`` has the tar on its way to the
+    disk.
     """
 
-    __slots__ = ("_chunks", "_digest", "_work", "size", "staged")
+    __slots__ = ("_chunks", "_digest", "_work", "_writing", "size", "staged")
 
     def __init__(
-        self, digest: str, size: int, chunks: bytes, staged: str = "", work: FileDigests | None = None
+        self,
+        digest: str,
+        size: int,
+        chunks: bytes,
+        staged: str = "",
+        work: Follower | None = None,
+        writing: Writing | None = None,
     ) -> None:
         self._digest = digest
         self._chunks = chunks
         self._work = work
+        self._writing = writing
         self.size = size
         self.staged = staged
 
@@ -54,6 +62,12 @@ class Layer:
     @property
     def chunks(self) -> bytes:
         return self._work.result()[1] if self._work is not None else self._chunks
+
+    def wait_written(self) -> None:
+        """Wait until a tar that is on its way to the disk is there. Raises OSError if it could not be written."""
+        writing = self._writing or (self._work.writing if self._work is not None else None)
+        if writing is not None:
+            writing.wait()
 
     @property
     def path(self) -> str:
@@ -106,18 +120,21 @@ class Staging:
                 raise storage_error(error, self.store.directory) from error
 
     def stage_layer(
-        self, tar: str, expected: str | None = None, what: str = "", known: tuple[str, bytes] | None = None
+        self, tar: str, expected: str | None = None, what: str = "", followed: Follower | None = None
     ) -> Layer:
         """The finished tar file ``tar`` of this staging directory as a layer, to be stored with the root over it.
 
-        ``expected`` is a digest ``sha256:<hex>`` that it must have: I002 naming ``what`` otherwise. ``known`` are its
-        digests where they have been computed already.
+        ``expected`` is a digest ``sha256:<hex>`` that it must have: I002 naming ``what`` otherwise. ``followed`` is who
+        has computed its digests already.
         """
-        if not (known and os.path.isdir(f"{self.store.directory}/layers/{known[0]}")):
-            sync_beside(tar)
-        digest, chunks = known or digests(tar)
+        if followed is not None:
+            (digest, chunks), writing = followed.result(), followed.writing
+        else:
+            writing = Writing(tar)
+            writing.begin(last=True)
+            digest, chunks = digests(tar)
         check_digest(expected, f"sha256:{digest}", what)
-        return Layer(digest, os.path.getsize(tar), chunks, tar)
+        return Layer(digest, os.path.getsize(tar), chunks, tar, writing=writing)
 
     def _unpublished(self, layer: Layer) -> tuple[str, str] | None:
         """The directory of a layer that the store does not have, and where it belongs."""
@@ -184,6 +201,8 @@ class Staging:
             write_file(f"{directory}/meta.erofs", metadata)
             write_file(f"{directory}/manifest.json", text)
             moves.append((directory, target))
+        for layer in layers:
+            layer.wait_written()
         self._publish(moves)
         for layer in layers:
             layer.staged = ""

@@ -11,6 +11,7 @@ and damage is I004 with the position, an unsafe member I003 with its name.
 from __future__ import annotations
 
 from struct import Struct
+from zlib import adler32
 
 from containust.common.errors import ContainustError
 from containust.image.limits import HEADER_MAX, exceeded
@@ -94,7 +95,7 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
                 raise damaged(position + BLOCK, "data follow a single empty block")
             break
         name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, major, minor, prefix = unpack(header)
-        if sum(header) - sum(checksum) + 256 != number(checksum, position):
+        if byte_sum(header) - sum(checksum) + 256 != number(checksum, position):
             raise damaged(position, "a header's checksum is wrong")
         count += 1
         if count > limits.entries:
@@ -234,6 +235,11 @@ def scan(data: mmap | bytes, limits: Limits) -> Iterator[Entry]:
             raise heavy(path, limits)
         yield entry
         position = position_after
+
+
+def byte_sum(header: bytes) -> int:
+    """``sum(header)`` of a block, five times as fast: below 65521 the low half of an Adler-32 is one more than it."""
+    return (adler32(header[:256]) & 0xFFFF) + (adler32(header[256:]) & 0xFFFF) - 2
 
 
 def text_of(field: bytes) -> bytes:

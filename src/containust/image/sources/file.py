@@ -11,7 +11,9 @@ import os
 from stat import S_ISDIR
 
 from containust.common.types import ImageConfig
+from containust.image.hashing import Follower
 from containust.image.importing import DEFAULT_PATH, Imported, default_command, settle
+from containust.image.layers import build_tree
 from containust.image.pack import Packer, changed, unreadable
 from containust.image.staging import Staging
 from containust.image.store import missing
@@ -29,22 +31,26 @@ def import_directory(staging: Staging, reference: Reference, progress: Progress 
     directory = existing_directory(reference)
     found = walk(directory)
     settle(max(s.st_ctime_ns for _, s in found))
-    packer = Packer(f"{staging.path}/layer.tar")
+    tar = f"{staging.path}/layer.tar"
+    packer = Packer(tar)
     sources: dict[str, os.stat_result] = {}
     prefix = len(os.fsencode(directory)) + 1
     total = sum(s.st_size for _, s in found)
-    for number, (path, s) in enumerate(found):
-        packer.add(path[prefix:] or b".", path, s)
-        sources[os.fsdecode(path)] = s
-        if progress and number % 256 == 0:
-            progress("packing", packer.size, total)
-    packer.close()
-    for path, s in found:
-        if S_ISDIR(s.st_mode) and os.lstat(path).st_ctime_ns != s.st_ctime_ns:
-            raise changed(path)
-    from containust.image.layers import build_tree
-
-    layer = staging.stage_layer(f"{staging.path}/layer.tar", reference.digest, reference.location)
+    with Follower(tar) as follower:
+        for number, (path, s) in enumerate(found):
+            packer.add(path[prefix:] or b".", path, s)
+            sources[os.fsdecode(path)] = s
+            if number % 256 == 0:
+                follower.grown(packer.flushed())
+                if progress:
+                    progress("packing", packer.size, total)
+        packer.close()
+        follower.grown(os.path.getsize(tar))
+        follower.finished()
+        for path, s in found:
+            if S_ISDIR(s.st_mode) and os.lstat(path).st_ctime_ns != s.st_ctime_ns:
+                raise changed(path)
+    layer = staging.stage_layer(tar, reference.digest, reference.location, follower)
     tree = build_tree(staging.store, [layer])
     config = ImageConfig(env=[DEFAULT_PATH], command=default_command(directory))
     root, facts = staging.add_root(tree, [layer])

@@ -8,8 +8,7 @@ from stat import S_ISDIR, S_ISREG
 from containust.common.errors import ContainustError
 from containust.common.types import ImageConfig
 from containust.image.decompress import compression_of, decompress
-from containust.image.durable import sync_beside
-from containust.image.hashing import FileDigests, StreamDigests, digests
+from containust.image.hashing import Follower, digests
 from containust.image.importing import DEFAULT_PATH, Imported, settle
 from containust.image.layers import build_tree
 from containust.image.limits import Limits, exceeded
@@ -24,11 +23,13 @@ from containust.image.tree import Tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from containust.common.reference import Reference
     from containust.image.members import Entry
     from containust.image.store import Progress
+
+MEMBERS = 500  # more than an archive of images has; one that does have more is copied in vain, once
+COPY = 8 << 20  # bytes copied at once
 
 
 def import_archive(staging: Staging, reference: Reference, progress: Progress | None = None) -> Imported:
@@ -54,7 +55,7 @@ def _any_images(images: list[Found], path: str) -> None:
 
 
 def _imported_before(staging: Staging, reference: Reference) -> Imported | None:
-    """The image of the same compressed archive under another name: reading it is enough, nothing is unpacked again."""
+    """The image of the same archive under another name: reading it is enough, nothing is unpacked or indexed again."""
     from containust.image.catalog import entries
     from containust.image.store import config_of
 
@@ -142,56 +143,94 @@ def _import_open(
     accept: Callable[[list[Found], str], None],
 ) -> list[tuple[Imported, list[str]]]:
     limits = Limits()
-    plain_fd = fd
-    plain_path = ""
-    known: tuple[str, bytes] | None = None
-    archive: dict[str, Any] = {}
-    if compression_of(os.pread(fd, 16, 0)):
-        from hashlib import sha256
+    if not compression_of(os.pread(fd, 16, 0)):
+        return _import_plain(staging, fd, path, expected, accept, limits)
+    from hashlib import sha256
 
-        whole = sha256()
-        region = Region(fd, 0, size, whole.update)
-        plain_path = f"{staging.path}/archive.tar"
-        with StreamDigests() as stream:
-            decompress(region, plain_path, limits, stream.update)
-        known = stream.result()
+    whole = sha256()
+    region = Region(fd, 0, size, whole.update)
+    staged = f"{staging.path}/archive.tar"
+    with Follower(staged) as follower:
+        decompress(region, staged, limits, follower.grown)
+        follower.finished()
         region.finish()
-        archive = {"size": size, "digest": f"sha256:{whole.hexdigest()}"}
-        check_digest(expected, archive["digest"], path)
-        plain_fd = os.open(plain_path, os.O_RDONLY | os.O_CLOEXEC)
-    elif expected:
+        digest = f"sha256:{whole.hexdigest()}"
+        check_digest(expected, digest, path)
+        with open(staged, "rb") as plain:
+            layer = Layer("", os.path.getsize(staged), b"", staged, follower)
+            entries = _index(plain.fileno(), limits, path)
+            files = _archive_files(plain.fileno(), entries)
+            if files is not None:
+                images = _import_found(staging, files, path, accept)
+            else:
+                images = [(_of_one_layer(staging, entries, layer, limits), [])]
+    if len(images) == 1:
+        images[0][0].facts["archive"] = {"size": size, "digest": digest}
+    return images
+
+
+def _import_plain(
+    staging: Staging,
+    fd: int,
+    path: str,
+    expected: str | None,
+    accept: Callable[[list[Found], str], None],
+    limits: Limits,
+) -> list[tuple[Imported, list[str]]]:
+    """The images in the open tar ``fd``, or the one whose root file system it is.
+
+    A root file system is copied, and that begins before all its members are known: from then on others hash it and
+    write it to the disk. The few members of an archive of images are known at once.
+    """
+    from itertools import islice
+    from mmap import PROT_READ, mmap
+
+    size = os.fstat(fd).st_size
+    known = None
+    if expected:
         known = digests(f"/proc/self/fd/{fd}")
         check_digest(expected, f"sha256:{known[0]}", path)
-    try:
-        entries = _index(plain_fd, limits, path)
-        files = Files.of_tar(plain_fd, entries) if _may_be_archive(entries) else None
-        if files is not None and is_archive(files):
-            images = _import_found(staging, files, path, accept)
-        else:
-            images = [(_import_root(staging, entries, plain_fd, plain_path, known, limits), [])]
-        if archive and len(images) == 1:
-            images[0][0].facts["archive"] = archive
-        return images
-    finally:
-        if plain_fd != fd:
-            os.close(plain_fd)
+    if size == 0:
+        raise _without(path)
+    with mmap(fd, 0, prot=PROT_READ) as data:
+        members = scan(data, limits)
+        entries = list(islice(members, MEMBERS))
+        if not entries:
+            raise _without(path)
+        stored = None
+        if len(entries) == MEMBERS or _archive_files(fd, entries) is None:
+            stored = _stored(staging, fd, known)
+            if stored is None:
+                staged = f"{staging.path}/archive.tar"
+                with Follower(staged) as follower:
+                    copy_file(fd, staged, follower.grown)
+                    follower.finished()
+                    entries += members
+                    if _archive_files(fd, entries) is None:
+                        if expected:
+                            check_digest(expected, f"sha256:{follower.result()[0]}", path)
+                        layer = Layer("", size, b"", staged, follower)
+                        imported = _of_one_layer(staging, entries, layer, limits)
+                        imported.facts["archive"] = {"size": size, "digest": f"sha256:{layer.digest}"}
+                        return [(imported, [])]
+                os.unlink(staged)
+        entries += members
+    files = _archive_files(fd, entries)
+    if files is None:
+        assert stored is not None
+        return [(_of_one_layer(staging, entries, stored, limits), [])]
+    return _import_found(staging, files, path, accept)
 
 
-def _import_root(
-    staging: Staging, entries: list[Entry], fd: int, path: str, known: tuple[str, bytes] | None, limits: Limits
-) -> Imported:
-    """A root file system's tar, open as ``fd``, as an image of one layer; ``path`` is where it is staged already."""
+def _stored(staging: Staging, fd: int, known: tuple[str, bytes] | None) -> Layer | None:
+    """The layer that the open tar ``fd`` is in the store; its digests may be ``known``."""
     size = os.fstat(fd).st_size
-    if known is not None and path and not os.path.isdir(f"{staging.store.directory}/layers/{known[0]}"):
-        sync_beside(path)
-    if known is None and not _stored_size(staging, size):
-        # Surely new: it is copied, and hashed and written to the disk while its members are merged.
-        path = f"{staging.path}/archive.tar"
-        copy_file(fd, path)
-        sync_beside(path)
-        with FileDigests(path) as work:
-            return _of_one_layer(staging, entries, Layer("", size, b"", path, work), limits)
-    return _of_one_layer(staging, entries, _plain_layer(staging, fd, path, known), limits)
+    directory = f"{staging.store.directory}/layers"
+    if known is None:
+        if all(os.stat(f"{directory}/{name}/layer.tar").st_size != size for name in os.listdir(directory)):
+            return None
+        known = digests(f"/proc/self/fd/{fd}")
+    return Layer(known[0], size, known[1]) if os.path.isdir(f"{directory}/{known[0]}") else None
 
 
 def _of_one_layer(staging: Staging, entries: list[Entry], layer: Layer, limits: Limits) -> Imported:
@@ -203,56 +242,50 @@ def _of_one_layer(staging: Staging, entries: list[Entry], layer: Layer, limits: 
     return Imported(root, facts, config, {})
 
 
-def _stored_size(staging: Staging, size: int) -> bool:
-    """Whether the store has a layer of this many bytes, so that it may be the one asked for."""
-    directory = f"{staging.store.directory}/layers"
-    return any(os.stat(f"{directory}/{name}/layer.tar").st_size == size for name in os.listdir(directory))
-
-
 def _index(fd: int, limits: Limits, path: str) -> list[Entry]:
     import mmap
 
     if os.fstat(fd).st_size == 0:
-        raise ContainustError("I004", f"{path} is empty", "download or make the archive again")
+        raise _without(path)
     with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as data:
         entries = list(scan(data, limits))
     if not entries:
-        raise ContainustError("I004", f"{path} holds no files", "download or make the archive again")
+        raise _without(path)
     return entries
 
 
-def _may_be_archive(entries: list[Entry]) -> bool:
+def _without(path: str) -> ContainustError:
+    return ContainustError("I004", f"{path} holds no files", "download or make the archive again")
+
+
+def _archive_files(fd: int, entries: list[Entry]) -> Files | None:
+    """The members of the open tar ``fd`` where it is an archive of images, by name."""
     names = (b"manifest.json", b"index.json")
-    return any(entry.path.endswith(names) and components(entry.path)[0] in names for entry in entries)
+    if not any(entry.path.endswith(names) and components(entry.path)[0] in names for entry in entries):
+        return None
+    files = Files.of_tar(fd, entries)
+    return files if is_archive(files) else None
 
 
-def _plain_layer(staging: Staging, fd: int, path: str, known: tuple[str, bytes] | None) -> Layer:
-    """A root file system's tar as a layer; it is copied first when it is the user's file and not stored
-    yet.
+def copy_file(fd: int, target: str, grown: Callable[[int], None]) -> None:
+    """Copy all of the open file ``fd`` to the new file ``target``, inside the kernel where it can.
+
+    ``grown`` is told how many bytes there are every now and then.
     """
-    size = os.fstat(fd).st_size
-    digest, chunks = known or digests(path or f"/proc/self/fd/{fd}")
-    if not path and not os.path.isdir(f"{staging.store.directory}/layers/{digest}"):
-        path = f"{staging.path}/archive.tar"
-        copy_file(fd, path)
-    return Layer(digest, size, chunks, path)
-
-
-def copy_file(fd: int, target: str) -> None:
-    """Copy all of the open file ``fd`` to the new file ``target``, inside the kernel where it can."""
     out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         size = os.fstat(fd).st_size
         at = 0
         while at < size:
             try:
-                done = os.copy_file_range(fd, out, size - at, at, at)
+                done = os.copy_file_range(fd, out, min(COPY, size - at), at, at)
             except OSError:
                 os.lseek(out, at, os.SEEK_SET)
-                done = os.sendfile(out, fd, at, size - at)
+                done = os.sendfile(out, fd, at, min(COPY, size - at))
             if done == 0:
                 raise OSError(5, "the file became shorter while it was copied")
             at += done
+            grown(at)
     finally:
         os.close(out)
 
@@ -309,12 +342,12 @@ def stage_blob(staging: Staging, region: Region, diff_id: str, blob: str | None,
     whole = sha256()
     if blob is not None:
         region._update = whole.update
-    with StreamDigests() as stream:
-        decompress(region, path, Limits(), stream.update)
+    with Follower(path) as follower:
+        decompress(region, path, Limits(), follower.grown)
     if blob is not None:
         region.finish()
         check_digest(f"sha256:{blob}", f"sha256:{whole.hexdigest()}", f"{what}: layer")
-    return staging.stage_layer(path, f"sha256:{diff_id}", f"{what}: content of a layer", stream.result())
+    return staging.stage_layer(path, f"sha256:{diff_id}", f"{what}: content of a layer", follower)
 
 
 def stored_layer(staging: Staging, digest: str) -> Layer | None:
