@@ -7,8 +7,8 @@ ext4 in a file, mounted in a mount namespace of this process alone: an ext4 on w
 ones ten times slower, which would flatter us. Tools that are not installed are left out and named.
 
 Two columns a line: seconds on the clock, and seconds of CPU of the process and its children (docker's daemon is one).
-Nobody but us waits for the disk, so GNU tar is measured with `sync` behind it, too. An import is a part of this process:
-gzip and zstd are read by what its interpreter has, which is named in the first line.
+Nobody but us waits for the disk, so GNU tar is measured with `sync` behind it, too. Imports happen in this process:
+what its interpreter reads gzip and zstd with is named in the first line.
 """
 
 from __future__ import annotations
