@@ -64,6 +64,14 @@ def test_packets_of_a_connection_leave_the_chains_by_their_first_rules(host: Hos
     assert counted("containust", "forward") == [0, 0]
 
 
+def test_a_family_that_the_host_forwards_anyhow_is_not_guarded(host: Host) -> None:
+    sh("sysctl -qw net.ipv4.ip_forward=1")
+    host.containers(host.networks(ONE), {"web": ["bridge"]}, [WEB])
+    guard = sh("nft list chain inet containust forward")
+    assert "@forwarding4" not in guard
+    assert "@forwarding6" in guard or "nfproto ipv6" in guard
+
+
 def test_ports_in_ipv4_only_need_no_chain_for_answers_to_the_ipv6_loopback(host: Host) -> None:
     networks = host.networks(ONE)
     _, at = host.containers(networks, {"web": ["bridge"]}, [WEB])

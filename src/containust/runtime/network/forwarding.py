@@ -102,6 +102,8 @@ def record(nft: Connection, four: Sequence[str], six: Sequence[str], *, all6: bo
         messages.append(nf.interface_set(TABLE, name, number))
         messages += nf.set_elements(TABLE, name, number, [(one.encode().ljust(16, b"\0"), b"") for one in members])
         everywhere = family == nf.NFPROTO_IPV6 and comment
+        if not members and not everywhere:
+            continue  # nothing of the family was switched on
         came_in = b"" if everywhere else nf.meta(nf.META_IIFNAME) + nf.member(name, number)
         messages.append(
             nf.rule(
