@@ -201,6 +201,19 @@ def test_one_that_died_while_nobody_supervised_is_started_again_by_who_supervise
         up.ok("stop", "runs-on-failure")
 
 
+def test_one_that_is_done_or_has_no_try_left_does_not_come_back_by_itself(ctst: Ctst) -> None:
+    ctst.write(stack(("done", "exit 0", "on-failure"), ("spent", "exit 4", "on-failure:1"), ("runs", RUNS, "never")))
+    ctst.ok("run", "-d")
+    eventually(lambda: sorted(name for _, name in ctst.events("died")) == ["done", "spent", "spent"])
+    eventually(lambda: ctst.rows()["spent"]["state"] == "failed")
+    known = len(ctst.events())
+    kill(supervisors(ctst.token))
+    ctst.ok("start", "runs")
+    ctst.ok("stop", "runs")
+    ctst.assert_clean()
+    assert ctst.events()[known:] == [("stopped", "runs")]
+
+
 def test_one_whose_start_has_failed_is_not_tried_again_behind_the_back_of_who_was_told(ctst: Ctst) -> None:
     source = ctst.directory / "data"
     source.mkdir()
