@@ -66,6 +66,44 @@ def test_any_bytes_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert all(transcript.parse(record) for record in records[:-1])
 
 
+@pytest.mark.parametrize("seed", range(20 if FULL else 4))
+def test_records_that_are_read_together_are_the_same_records(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    path = tmp_path / "log"
+    writer = Capture(Writer(str(path)), {}, [])
+    for _ in range(60):
+        stream = chance.choice(logs.STREAMS)
+        lines = [
+            chance.randbytes(chance.choice((0, 1, 90, 90, 90, 3000))) for _ in range(chance.choice((1, 2, 3, 900)))
+        ]
+        if not chance.randrange(8):
+            lines.append(bytes(logs.PIECE * 2 + 5))
+        if lines[0] and not chance.randrange(4):  # a program that writes what looks like the head of a record
+            lines[0] = writer.writer.prefix(stream) + b"F " + lines[0]
+        writer.write(stream, b"\n".join(lines) + b"\n" * chance.randrange(2))
+    writer.close()
+    written = path.read_bytes()
+    torn = chance.randrange(len(written))  # and a disk that was full
+    path.write_bytes(written[:torn] + written[torn + 700 :])
+    for since, until in (
+        (b"", b""),
+        (path.read_bytes()[:26], b""),
+        (b"", path.read_bytes()[-2000:].split(b"\n")[1][:29]),
+    ):
+        single, fast = (
+            transcript.Reader(str(path), None, since, until),
+            transcript.Reader(str(path), None, since, until, True),
+        )
+        one = [line for _, line in transcript.merged({"": single})]
+        several = [line for _, line in transcript.merged({"": fast})]
+        assert [(line.stamp, line.stream, line.full, line.data) for line in one] == [
+            (line.stamp, line.stream, line.full, data) for line in several for data in line.data.split(b"\n")
+        ]
+        assert len(several) < len(one) / 3, "next to nothing was read together"
+        single.close()
+        fast.close()
+
+
 def test_a_secret_is_masked_wherever_a_read_cuts_it(tmp_path: Path) -> None:
     secret, other = b"tiger-tiger\nburning", b"tiger"
     text = b"a tiger-tiger\nburning b tige c tiger-tiger\nburnin d tiger\n"

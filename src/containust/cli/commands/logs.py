@@ -57,6 +57,7 @@ def run(words: list[str], context: Context) -> int:
             since=moment(given.text("since")),
             until=moment(given.text("until")),
             idle=view.flush,
+            fast=view.raw,
         ):
             view.show(name, line)
     except KeyboardInterrupt:
@@ -69,7 +70,7 @@ def run(words: list[str], context: Context) -> int:
 class View:
     """Records as they are shown: each line once it is there, with its container in front where there are several."""
 
-    __slots__ = ("_heads", "_inside", "_out", "_stamps", "_terminal")
+    __slots__ = ("_heads", "_inside", "_out", "_stamps", "_terminal", "raw")
 
     def __init__(self, names: list[str], color: bool, stamps: bool) -> None:
         from containust.cli.output import NAME_COLOURS
@@ -84,6 +85,7 @@ class View:
             self._heads[name] = head.encode()
         self._out = {b"stdout": sys.stdout.buffer, b"stderr": sys.stderr.buffer}
         self._terminal = {stream: out.isatty() for stream, out in self._out.items()}
+        self.raw = not any(self._terminal.values())
         self._inside: dict[bytes, str] = {}  # stream -> the container whose line has begun there and not ended
 
     def show(self, name: str, line: Line) -> None:
@@ -92,13 +94,20 @@ class View:
 
         out = self._out[line.stream]
         before = self._inside.get(line.stream)
-        text = b""
-        if before != name:
-            text = b"\n" if before is not None else b""
-            text += self._heads.get(name, b"")
-            if self._stamps:
-                text += line.stamp + b" "
-        out.write(text + clean(line.data, self._terminal[line.stream]) + (b"\n" if line.full else b""))
+        head = self._heads.get(name, b"")
+        if self._stamps:
+            head += line.stamp + b" "
+        data = line.data
+        if self.raw:
+            if head:
+                data = data.replace(b"\n", b"\n" + head)
+        else:
+            data = clean(data, self._terminal[line.stream])
+        if before == name:
+            head = b""
+        elif before is not None:
+            head = b"\n" + head
+        out.write(head + data + (b"\n" if line.full else b""))
         if line.full:
             self._inside.pop(line.stream, None)
         else:
