@@ -383,7 +383,8 @@ def test_an_error_of_the_disk_is_told_however_early_it_comes(
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + CHUNK, 70 << 20])
-def test_a_file_that_is_being_written_is_hashed_as_one_that_is_there(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("told", [True, False])
+def test_a_file_that_is_being_written_is_hashed_as_one_that_is_there(tmp_path: Path, size: int, told: bool) -> None:
     data = os.urandom(size)
     generator = random.Random(size)
     path = tmp_path / "f"
@@ -395,13 +396,35 @@ def test_a_file_that_is_being_written_is_hashed_as_one_that_is_there(tmp_path: P
             follower.grown(at)
             if generator.random() < 0.5:
                 time.sleep(0.001)  # it may catch up
-        follower.finished()
+        if told:
+            follower.finished()
+            found = follower.result()
+    if not told:
         found = follower.result()
     chunks = b"".join(hashlib.sha256(data[at : at + CHUNK]).digest() for at in range(0, size, CHUNK))
     assert found == (hashlib.sha256(data).hexdigest(), chunks)
     assert digests(str(path)) == found
     if follower.writing is not None:
         follower.writing.wait()
+
+
+def test_an_archive_of_images_is_not_written_to_the_disk_twice(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    real = os.fdatasync
+
+    def noting(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", noting)
+    layer = tar(*[member(f"d/{i}", os.urandom(70_000)) for i in range(600)])
+    import_bytes(store, gzip.compress(docker_archive([layer]), 1))
+    assert synced and not [path for path in synced if "archive.tar" in path]
+    del synced[:]
+    import_bytes(store, gzip.compress(tar(member("other", b"x"), *[member(f"e/{i}", b"") for i in range(9)]), 1))
+    assert any("archive.tar" in path for path in synced)
 
 
 def test_an_archive_of_images_may_have_more_members_than_any(store: ImageStore, tmp_path: Path) -> None:

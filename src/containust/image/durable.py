@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
 AT_ONCE = 8
+MORE, LAST, NONE = range(3)  # what a thread that writes a file is asked for
 
 
 def write_file(path: str, data: bytes) -> None:
@@ -61,14 +62,19 @@ class Writing:
         from threading import Thread
 
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # now: it may be renamed at any time
-        self._asked: SimpleQueue[bool] = SimpleQueue()
+        self._asked: SimpleQueue[int] = SimpleQueue()
         self._error: OSError | None = None
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def begin(self, *, last: bool = False) -> None:
         """Have what the file holds by now written; ``last`` says that it is finished."""
-        self._asked.put(last)
+        self._asked.put(LAST if last else MORE)
+
+    def stop(self) -> None:
+        """Have no more of it written, as nobody wants it."""
+        self._asked.put(NONE)
+        self._thread.join()
 
     def wait(self) -> None:
         """Wait for the last of it. Raises OSError if any of it could not be written."""
@@ -77,11 +83,13 @@ class Writing:
             raise self._error
 
     def _run(self) -> None:
-        last = False
-        while not last:
-            last = self._asked.get()
+        asked = MORE
+        while asked == MORE:
+            asked = self._asked.get()
             while not self._asked.empty():
-                last = self._asked.get()
+                asked = self._asked.get()
+            if asked == NONE:
+                break
             try:
                 os.fdatasync(self._fd)
             except OSError as error:

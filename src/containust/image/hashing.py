@@ -1,18 +1,19 @@
 """SHA-256 of layers, whole and by chunks, beside the work of the thread that writes or indexes them.
 
 OpenSSL gives the interpreter lock away while it hashes, so a second core does it for nothing; what costs is taking the
-lock back, which a busy thread hands over only every few milliseconds.
+lock back, which a busy thread hands over only every few milliseconds: beside one, as much as can be is hashed in one
+call.
 """
 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
 
 from containust.image.durable import Writing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from hashlib import _Hash
     from queue import SimpleQueue
     from types import TracebackType
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 CHUNK = 256 * 1024  # bytes of a layer that one digest of chunks.bin covers
 PIECE = 4 * CHUNK  # bytes hashed at once while more is being written: they are in the processor's cache still
 AHEAD = 32 << 20  # bytes after which the disk is asked to begin
-SWITCH = 0.00005  # seconds after which a thread that hashes gets the interpreter lock back
 
-FINISHED = -1
-GIVEN_UP = -2
+FINISHED, FINISHED_ALONE, GIVEN_UP = -1, -2, -3  # instead of a size
 
 
 def digests(path: str) -> tuple[str, bytes]:
@@ -33,14 +32,17 @@ def digests(path: str) -> tuple[str, bytes]:
     whole = sha256()
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        chunks = _rest(fd, 0, os.fstat(fd).st_size, whole)
+        chunks = _rest(fd, 0, os.fstat(fd).st_size, whole, alone=True)
     finally:
         os.close(fd)
     return whole.hexdigest(), chunks
 
 
-def _rest(fd: int, at: int, end: int, whole: _Hash) -> bytes:
-    """The digests of the chunks from ``at``, where one begins, to ``end``; ``whole`` is given the same bytes."""
+def _rest(fd: int, at: int, end: int, whole: _Hash, *, alone: bool) -> bytes:
+    """The digests of the chunks from ``at``, where one begins, to ``end``; ``whole`` is given the same bytes.
+
+    Chunks need the interpreter lock once each: beside a thread that is at work, unless ``alone``, they come last.
+    """
     import mmap
     from threading import Thread
 
@@ -50,12 +52,22 @@ def _rest(fd: int, at: int, end: int, whole: _Hash) -> bytes:
         if end - at < PIECE:
             whole.update(view)
             return chunk_digests(view)
-        worker = Thread(target=whole.update, args=(view,))
-        worker.start()
-        chunks = chunk_digests(view)
-        worker.join()
-        del worker  # it holds the view
-        return chunks
+        if alone:
+            worker = Thread(target=whole.update, args=(view,))
+            worker.start()
+            chunks = chunk_digests(view)
+            worker.join()
+            del worker  # it holds the view
+            return chunks
+        whole.update(view)
+        middle = len(view) // 2 // CHUNK * CHUNK
+        second: list[bytes] = []
+        with view[middle:] as half:
+            worker = Thread(target=lambda: second.append(chunk_digests(half)))
+            worker.start()
+            chunks = chunk_digests(view[:middle])
+            worker.join()
+        return chunks + second[0]
 
 
 def chunk_digests(view: memoryview) -> bytes:
@@ -69,14 +81,16 @@ class Follower:
     """What :func:`digests` gives of a new file, found by other threads while it is written; a context.
 
     What they read is what will be stored. They also have it written to the disk meanwhile: ``writing`` tells when it
-    is. The writer tells how much there is with :meth:`grown`, and may go on to other work after :meth:`finished`.
+    is, unless ``passing``, given the open file, says that it is not to be kept. The writer tells how much there is with
+    :meth:`grown`, and may go on to other work after :meth:`finished`.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, passing: Callable[[int], bool] | None = None) -> None:
         from queue import SimpleQueue
         from threading import Thread
 
         self._path = path
+        self._passing = passing
         self._sizes: SimpleQueue[int] = SimpleQueue()
         self._found: tuple[str, bytes] | None = None
         self._error: Exception | None = None
@@ -84,16 +98,16 @@ class Follower:
         self.writing: Writing | None = None
 
     def __enter__(self) -> Follower:
-        _take_turns(1)
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._sizes.put(FINISHED if kind is None else GIVEN_UP)
+        self._sizes.put(FINISHED_ALONE if kind is None else GIVEN_UP)
         self._thread.join()
-        _take_turns(-1)
+        if kind is not None and self.writing is not None:
+            self.writing.stop()
 
     def grown(self, size: int) -> None:
         """The file holds ``size`` bytes, which will not change any more."""
@@ -116,9 +130,6 @@ class Follower:
             self._found = self._follow()
         except Exception as error:
             self._error = error
-        finally:
-            if self.writing is not None:
-                self.writing.begin(last=True)
 
     def _follow(self) -> tuple[str, bytes] | None:
         from hashlib import sha256
@@ -133,7 +144,8 @@ class Follower:
                 end = size
                 if fd < 0:
                     fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-                    self.writing = Writing(self._path)
+                    if self._passing is None or not self._passing(fd):
+                        self.writing = Writing(self._path)
                 if self.writing is not None and end - asked >= AHEAD:
                     self.writing.begin()
                     asked = end
@@ -147,27 +159,9 @@ class Follower:
                 return None
             if self.writing is not None:
                 self.writing.begin(last=True)
-                chunks.append(_rest(fd, at, end, whole))
+            if fd >= 0:
+                chunks.append(_rest(fd, at, end, whole, alone=size == FINISHED_ALONE))
         finally:
             if fd >= 0:
                 os.close(fd)
         return whole.hexdigest(), b"".join(chunks)
-
-
-_turns_lock = allocate_lock()
-_followers = 0
-_interval = 0.0
-
-
-def _take_turns(more: int) -> None:
-    """Threads hand the interpreter lock over quickly while there is any follower."""
-    global _followers, _interval
-    import sys
-
-    with _turns_lock:
-        if _followers == 0:
-            _interval = sys.getswitchinterval()
-            sys.setswitchinterval(SWITCH)
-        _followers += more
-        if _followers == 0:
-            sys.setswitchinterval(_interval)

@@ -46,7 +46,7 @@ class Decompressor:
 
     def decompress(self, data: bytes, limit: int) -> bytes:
         """Up to :data:`OUT` bytes of output; what of ``data`` is not used yet is kept."""
-        data = self._pending + data
+        data = self._pending + data if self._pending else data
         given = _Buffer(ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p), len(data), 0)
         made = _Buffer(ctypes.addressof(self._out), min(OUT, limit), 0)
         left = self._library.ZSTD_decompressStream(self._stream, ctypes.byref(made), ctypes.byref(given))
@@ -57,4 +57,4 @@ class Decompressor:
             self.eof, self.unused_data, self._pending = True, self._pending, b""
         # A full output may have more behind it; else the library has taken all there was.
         self.needs_input = not self._pending and made.pos < made.size
-        return self._out.raw[: made.pos] if made.pos < OUT else self._out.raw
+        return ctypes.string_at(self._out, made.pos)

@@ -17,7 +17,7 @@ from containust.image.oci.archive import Files, Found, Region, is_archive, read_
 from containust.image.pack import changed, unreadable
 from containust.image.staging import Layer, Staging, check_digest
 from containust.image.store import missing
-from containust.image.tar_index import scan
+from containust.image.tar_index import scan, text_of
 from containust.image.tree import Tree
 
 TYPE_CHECKING = False
@@ -150,7 +150,7 @@ def _import_open(
     whole = sha256()
     region = Region(fd, 0, size, whole.update)
     staged = f"{staging.path}/archive.tar"
-    with Follower(staged) as follower:
+    with Follower(staged, _begins_images) as follower:
         decompress(region, staged, limits, follower.grown)
         follower.finished()
         region.finish()
@@ -256,6 +256,14 @@ def _index(fd: int, limits: Limits, path: str) -> list[Entry]:
 
 def _without(path: str) -> ContainustError:
     return ContainustError("I004", f"{path} holds no files", "download or make the archive again")
+
+
+def _begins_images(fd: int) -> bool:
+    """Whether the first member of the open tar ``fd`` has a name that one of an archive of images would have."""
+    first = text_of(os.pread(fd, 100, 0)).removeprefix(b"./").partition(b"/")[0]
+    return first in (b"blobs", b"index.json", b"manifest.json", b"oci-layout", b"repositories", b"config.json") or (
+        len(first.partition(b".")[0].strip(b"0123456789abcdef")) == 0 and len(first) >= 64
+    )
 
 
 def _archive_files(fd: int, entries: list[Entry]) -> Files | None:
