@@ -141,6 +141,7 @@ def stack(*components: tuple[str, str, str]) -> str:
 
 
 RUNS = "sleep 1000"
+RANGES = Path("/run/containust/ranges")
 POLICIES = ("never", "on-failure", "always", "unless-stopped")
 
 
@@ -245,9 +246,12 @@ def test_one_that_a_failed_run_has_started_and_stopped_again_stays_stopped(ctst:
     assert ctst.rows()["back"]["state"] == "stopped"
 
 
-def reboot(ctst: Ctst, everything: bool) -> subprocess.Popen[bytes]:
-    """What a reboot leaves: files, no process, no cgroup, no network, another boot's id, and with ``everything`` no
-    run-time directory. A process of the new boot has the pid of a container, and even its start time."""
+def reboot(ctst: Ctst, everything: bool = True, taken: bool = True) -> subprocess.Popen[bytes]:
+    """What a reboot leaves: files, no process, no cgroup, no network, another boot's id.
+
+    With ``everything`` no run-time directory either; with ``taken`` another project has claimed its ids first after
+    it. A process of the new boot has the pid of a container, and even its start time.
+    """
     project = ctst.directory / ".containust"
     ended(ctst, *ctst.rows())
     for group in sorted(groups(project_id(os.path.realpath(project))), key=len, reverse=True):
@@ -260,9 +264,11 @@ def reboot(ctst: Ctst, everything: bool) -> subprocess.Popen[bytes]:
     ctst.network = os.open(f"/proc/{host.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     host.kill()
     host.communicate()
-    for claim in Path("/run/containust/ranges").iterdir():
+    for claim in RANGES.iterdir():
         if os.readlink(claim) == os.path.realpath(project):
             claim.unlink()
+            if taken:
+                claim.symlink_to(ctst.home)
     if everything:
         subprocess.run(["rm", "-rf", project / "run"], check=True)
         (project / "run").mkdir(mode=0o700)
@@ -285,6 +291,7 @@ def test_after_a_reboot_ps_says_that_nothing_runs_and_the_next_start_brings_it_u
     up: Ctst, words: tuple[str, ...], everything: bool
 ) -> None:
     logged = up.ok("logs", "-t")
+    ids = {json.loads(up.ok("inspect", name))["id_base"] for name in up.rows()}
     stranger = reboot(up, everything)
     try:
         assert json.loads(up.ok("ps", "--json"))["containers"] == []
@@ -304,9 +311,38 @@ def test_after_a_reboot_ps_says_that_nothing_runs_and_the_next_start_brings_it_u
             # Its stack is supervised again, and the policies of the others hold again.
             expected = {f"runs-{policy}" for policy in POLICIES}
         eventually(lambda: running(up) == expected)
+        for name in expected:
+            base = json.loads(up.ok("inspect", name))["id_base"]
+            assert base not in ids, "another project has these ids now"
+            assert os.readlink(RANGES / str(base)) == os.path.realpath(up.directory / ".containust")
         up.ok("stop")
         assert running(up) == set()
         assert stranger.poll() is None, "a process of the new boot was taken for a container"
     finally:
+        for base in ids:
+            (RANGES / str(base)).unlink()
         stranger.kill()
         stranger.wait()
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_root_that_was_written_to_has_its_owners_after_a_reboot_or_is_not_started(ctst: Ctst, taken: bool) -> None:
+    script = "[ -e /own ] || { echo > /own; chown 7:8 /own; }; stat -c %u:%g /own; exec sleep 1000"
+    ctst.write(stack(("a", script, "never")).replace(" restart", " readonly = false\n restart"))
+    ctst.ok("run", "-d")
+    eventually(lambda: ctst.ok("logs") == "7:8\n")
+    base = json.loads(ctst.ok("inspect", "a"))["id_base"]
+    stranger = reboot(ctst, taken=taken)
+    stranger.kill()
+    stranger.wait()
+    if taken:
+        for words in (("start",), ("run", "-d")):
+            assert "error[R001]" in ctst(*words).err
+        ctst.ok("rm", "a")
+        ctst.ok("run", "-d")
+        eventually(lambda: ctst.ok("logs") == "7:8\n")
+        (RANGES / str(base)).unlink()
+    else:
+        ctst.ok("start")
+        eventually(lambda: ctst.ok("logs") == "7:8\n7:8\n")
+    assert (json.loads(ctst.ok("inspect", "a"))["id_base"] == base) is not taken

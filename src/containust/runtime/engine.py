@@ -308,6 +308,7 @@ class Engine:
                 self._bury(old)
                 self._wanted[old.id] = old.wanted
                 old.begin()
+                self._claim_ids(old)
                 started.append(old)
         self._connect(state, started, stack.components, kept)
 
@@ -359,6 +360,19 @@ class Engine:
             container.id_base = self.backend.claim_ids()
         emit(self.project, "created", component.name, id=container.id, image=component.image)
         return container
+
+    def _claim_ids(self, container: Container) -> None:
+        """Claim the host's ids again for a container that had some: a reboot has forgotten whose they are."""
+        if container.id_base is None:
+            return
+        base = self.backend.claim_ids(container.id_base)
+        if base != container.id_base and not container.spec.get("readonly", True):
+            raise ContainustError(
+                "R001",
+                f"{container.name}: since a reboot, the ids that its files belong to are another project's",
+                f"make it anew, without what it has written to its root: `ctst rm {container.name}`, `ctst run`",
+            )
+        container.id_base = base
 
     def unit(self, container: Container, component: Component) -> Unit:
         """``container`` as a supervisor takes it."""
@@ -469,6 +483,7 @@ class Engine:
                 containers = [container for container in containers if restarts.missed(container)]
             for container in containers:
                 self._bury(container)
+                self._claim_ids(container)
                 if not missed:
                     container.begin()
             components = {c.name: spec.decode(c.name, c.spec) for c in containers}

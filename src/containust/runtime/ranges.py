@@ -15,13 +15,14 @@ SIZE = 65536
 COUNT = 0x7000
 
 
-def claim(project_id: str, directory: str) -> int:
+def claim(project_id: str, directory: str, before: int | None = None) -> int:
     """First host id of the project's range. Two projects never share one while both exist.
 
+    ``before`` is the one that it had, and has again unless another project does: a reboot forgets all claims.
     A claim is a symbolic link from the range to the project's directory, made atomically; it is taken over when that
     directory is gone. Raises ContainustError R001 without permission.
     """
-    slot = int(project_id, 16) % COUNT
+    slot = int(project_id, 16) % COUNT if before is None else (before - FIRST) // SIZE % COUNT
     try:
         for _ in range(COUNT):
             base = FIRST + slot * SIZE

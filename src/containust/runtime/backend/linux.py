@@ -60,10 +60,10 @@ class LinuxBackend(RunningContainers):
     def begin(self) -> None:
         pass
 
-    def claim_ids(self) -> int:
+    def claim_ids(self, before: int | None = None) -> int:
         from containust.runtime.ranges import claim
 
-        return claim(self.project.id, self.project.directory)
+        return claim(self.project.id, self.project.directory, before)
 
     def release_ids(self, base: int) -> None:
         from containust.runtime.ranges import release

@@ -29,8 +29,8 @@ class ContainerBackend(Protocol):
         Raises ContainustError S003 that says what is missing.
         """
 
-    def claim_ids(self) -> int:
-        """The first id of the range that the project's containers get."""
+    def claim_ids(self, before: int | None = None) -> int:
+        """The first id of the range that the project's containers get: ``before`` if it is no other project's."""
 
     def release_ids(self, base: int) -> None:
         """Give the range back: the project has no container any more."""

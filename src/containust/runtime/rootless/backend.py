@@ -106,7 +106,7 @@ class RootlessBackend(RootlessRunning, LinuxBackend):
         self.client.enter_network()
         super()._attach(pairs)
 
-    def claim_ids(self) -> int:
+    def claim_ids(self, before: int | None = None) -> int:
         return 0  # of the project's user namespace
 
     def release_ids(self, base: int) -> None:
