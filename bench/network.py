@@ -12,8 +12,8 @@ outside   a test host to a published port; plain: the test host to a namespace, 
 What a published port costs at least is beside it: "bridge", the namespace's own address on a bridge, and "dnat", the
 same by one rule that translates, without a firewall. "-lo" is by 127.0.0.1, whose connections are translated twice.
 
-With --one-cpu, sender and receiver share a processor: a rate is then what a path costs in all, and far steadier than
-what two processors make of it.
+With --one-cpu, sender and receiver share a processor: a rate is then what a path costs in all, and steadier than what
+two processors make of it.
 """
 
 from __future__ import annotations
