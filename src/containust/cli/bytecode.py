@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import marshal
 import posix
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     # Name, path of the source below site-packages, its mtime in ns and size, whether it is a package, its code.
     Entry = tuple[str, str, int, int, bool, CodeType]
+    # Name, path, mtime in ns and size of one of Python's own that is a shared object.
+    Extension = tuple[str, str, int, int]
 
 HERE = __file__.rpartition("/")[0]
 
@@ -31,11 +34,23 @@ def save(what: str, packages: str, bundle_path: str) -> None:
     """Write the bundle of what ``starts/<what>.txt`` lists. Whoever may not write there goes without."""
     try:
         with open(f"{HERE}/starts/{what}.txt") as listed:
-            names = [name for name in listed.read().split() if name.startswith("containust")]
+            names = listed.read().split()
         linker = compiled(parsed(f"{HERE}/linking.py"), f"{HERE}/linking.py")
-        replace(bundle_path, marshal.dumps((linker, list(entries(names, packages)))))
+        ours = [name for name in names if name.startswith("containust")]
+        replace(bundle_path, marshal.dumps((linker, extensions(names), list(entries(ours, packages)))))
     except OSError:
         return
+
+
+def extensions(names: list[str]) -> list[Extension]:
+    """Which of the modules ``names``, all imported by now, are shared objects. Raises OSError."""
+    found = []
+    for name in names:
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if spec and type(spec.loader).__name__ == "ExtensionFileLoader":
+            status = posix.stat(spec.origin)
+            found.append((name, spec.origin, status.st_mtime_ns, status.st_size))
+    return found
 
 
 def entries(names: list[str], packages: str) -> Iterable[Entry]:

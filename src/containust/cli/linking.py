@@ -7,12 +7,17 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from containust.cli.bytecode import Entry
+    from containust.cli.bytecode import Entry, Extension
 
 
-def link(modules: list[Entry], packages: str) -> bool:
-    """Make ``modules`` and execute them in order; False, and nothing done, when a source is not what it was."""
+def link(extensions: list[Extension], modules: list[Entry], packages: str) -> bool:
+    """Load ``extensions``, make ``modules`` and execute them in order; False, and nothing done, when a file is not what
+    it was."""
     try:
+        for _, path, modified, size in extensions:
+            status = posix.stat(path)
+            if status.st_mtime_ns != modified or status.st_size != size:
+                return False
         for _, path, modified, size, _, _ in modules:
             status = posix.stat(f"{packages}/{path}")
             if status.st_mtime_ns != modified or status.st_size != size:
@@ -20,6 +25,10 @@ def link(modules: list[Entry], packages: str) -> bool:
     except OSError:
         return False
     known = sys.modules
+    finder = known["_frozen_importlib_external"]
+    importer = known["_frozen_importlib"]
+    for name, path, _, _ in extensions:
+        importer._load(importer.ModuleSpec(name, finder.ExtensionFileLoader(name, path), origin=path))
     new = type(sys)
     for name, path, _, _, package, code in modules:
         module = known[name] = new(name)

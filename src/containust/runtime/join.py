@@ -33,30 +33,34 @@ def join(launch: Launch, pidfd: int) -> Child:
     The child's memory is a copy: one that shared ours would take us along when the container's memory runs out, and
     processes of the container see it. Raises ContainustError R008 when the container has ended.
     """
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    calls = entering(launch, pidfd, ours, theirs)
+    child = prepare(launch, pidfd)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         # A PID namespace is entered by children only; the parent takes its own back right away.
         syscalls.setns(pidfd, CLONE_NEWPID)
         try:
-            pid, child_fd = clone(launch, calls, theirs)
+            child.clone(flags(launch), max(launch.cgroup.clone_fd, 0))
         finally:
             syscalls.setns(own, CLONE_NEWPID)
     except OSError as error:
-        ours.close()
-        theirs.close()
+        child.abort()
         raise refused(launch, error) from None
     finally:
         os.close(own)
-    theirs.close()
-    return Child(launch, calls, pid, child_fd, ours)
+    child.close_theirs()
+    return child
 
 
-def clone(launch: Launch, calls: Calls, theirs: _socket.socket, flags: int = 0) -> tuple[int, int]:
-    """The process that makes the calls: its pid and a pidfd. Raises OSError."""
-    flags |= CLONE_CLEAR_SIGHAND | (CLONE_INTO_CGROUP if launch.cgroup.clone_fd >= 0 else 0)
-    return calls.clone(flags, theirs.fileno(), max(launch.cgroup.clone_fd, 0))
+def prepare(launch: Launch, pidfd: int) -> Child:
+    """The process, before it is cloned."""
+    child = Child(launch, Calls(), *_socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET))
+    enter(child.calls, launch, pidfd, child)
+    return child
+
+
+def flags(launch: Launch) -> int:
+    """What it is cloned with."""
+    return CLONE_CLEAR_SIGHAND | (CLONE_INTO_CGROUP if launch.cgroup.clone_fd >= 0 else 0)
 
 
 def refused(launch: Launch, error: OSError) -> ContainustError:
@@ -68,13 +72,12 @@ def refused(launch: Launch, error: OSError) -> ContainustError:
     )
 
 
-def entering(launch: Launch, pidfd: int, ours: _socket.socket, theirs: _socket.socket) -> Calls:
+def enter(calls: Calls, launch: Launch, pidfd: int, child: Child) -> None:
     """What the child does: join the other namespaces, then execute the program."""
-    calls = Calls()
     calls.step = "ids"
     calls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
     calls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    close_others(calls, ours)
+    close_others(calls, child.channel)
     like_new(calls)
 
     calls.step = "cgroup"
@@ -82,14 +85,13 @@ def entering(launch: Launch, pidfd: int, ours: _socket.socket, theirs: _socket.s
         calls.write(fd, b"0", "tasks")
 
     calls.step = "ids"
-    flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
+    namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
     if launch.id_base is not None:
-        flags |= CLONE_NEWUSER
+        namespaces |= CLONE_NEWUSER
     if launch.network != "host":
-        flags |= CLONE_NEWNET
-    calls.setns(pidfd, flags)
+        namespaces |= CLONE_NEWNET
+    calls.setns(pidfd, namespaces)
     if launch.id_base is not None:
         become_root(calls)
 
-    finish(calls, launch, theirs, joins=True)
-    return calls
+    finish(calls, launch, child.theirs, joins=True)

@@ -156,22 +156,36 @@ class Launch:
 class Child:
     """A container between clone3 and exec, seen from its parent.
 
-    It keeps the ``calls`` that the child makes. ``go`` is the eventfd on which the child waits for its parent; -1 where
-    it does not.
+    It keeps the ``calls`` that the child makes, and both ends of the ``channel`` until it is cloned. ``go`` is the
+    eventfd on which the child waits for its parent; -1 where it does not. ``pid`` is 0 before it is cloned.
     """
 
-    __slots__ = ("calls", "channel", "go", "launch", "pid", "pidfd")
+    __slots__ = ("calls", "channel", "go", "launch", "pid", "pidfd", "theirs")
 
     def __init__(
-        self, launch: Launch, calls: Calls, pid: int, pidfd: int, channel: _socket.socket, go: int = -1
+        self, launch: Launch, calls: Calls, channel: _socket.socket, theirs: _socket.socket, go: int = -1
     ) -> None:
         self.launch = launch
         self.calls = calls
+        self.pid = 0
+        self.pidfd = -1
+        self.channel = channel
+        self.theirs = theirs
+        self.go = go
+
+    def clone(self, flags: int, cgroup: int) -> None:
+        """Make the process. Raises OSError."""
+        self.is_cloned(*self.calls.clone(flags, self.theirs.fileno(), cgroup))
+
+    def is_cloned(self, pid: int, pidfd: int) -> None:
+        """The process is there."""
         self.pid = pid
         self.pidfd = pidfd
-        self.channel = channel
-        self.go = go
-        open_channels.add(channel)
+        open_channels.add(self.channel)
+
+    def close_theirs(self) -> None:
+        """Close the child's end of the channel, which the child has by now."""
+        self.theirs.close()
 
     def go_on(self) -> None:
         """Let the child go on: what it waits for has been done."""
@@ -200,16 +214,19 @@ class Child:
 
     def abort(self) -> ContainustError | None:
         """Kill and reap a child that will not be let go on; the failure it had already reported, if any."""
-        try:
-            data = self.channel.recv(4096, _socket.MSG_DONTWAIT)
-        except OSError:
-            data = b""
-        try:
-            syscalls.pidfd_send_signal(self.pidfd, SIGKILL)
-        except OSError:
-            pass
-        os.waitpid(self.pid, 0)
-        os.close(self.pidfd)
+        data = b""
+        self.theirs.close()
+        if self.pid:
+            try:
+                data = self.channel.recv(4096, _socket.MSG_DONTWAIT)
+            except OSError:
+                pass
+            try:
+                syscalls.pidfd_send_signal(self.pidfd, SIGKILL)
+            except OSError:
+                pass
+            os.waitpid(self.pid, 0)
+            os.close(self.pidfd)
         self._stop_waiting()
         self.channel.close()
         open_channels.discard(self.channel)

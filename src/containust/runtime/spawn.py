@@ -1,10 +1,10 @@
 """The birth of a container: one clone3, then only prepared system calls until execve.
 
 The parent describes everything in a :class:`~containust.runtime.launch.Launch` (descriptors of detached mounts,
-bytes of arguments, masks) and calls :func:`spawn`, which writes down what the child does (:func:`begin` and
-:func:`build`): its steps in their order are the documentation of what a container is. The child is the container's
-init, PID 1 of its namespaces, and runs no Python (:mod:`containust.core.calls`). It waits for its parent twice, on an
-eventfd, and for the outcome the parent waits on a socket:
+bytes of arguments, masks). What the child does is written down by :func:`isolate` and :func:`build`: its steps in their
+order are the documentation of what a container is. The child is the container's init, PID 1 of its namespaces, and runs
+no Python (:mod:`containust.core.calls`). It waits for its parent twice, on an eventfd, and for the outcome the parent
+waits on a socket:
 
 1. the id maps are written and the layers idmapped: the child builds its root,
 2. the network interfaces are in place: the child configures them and executes the program,
@@ -50,13 +50,48 @@ SIOCSIFFLAGS = 0x8914
 LOOPBACK_UP = pack("16sH14x", b"lo", 0x1 | 0x8)  # struct ifreq with IFF_UP | IFF_LOOPBACK
 
 
-def spawn(launch: Launch) -> Child:
-    """Clone the container's init, map its ids and let it build its root.
+def begin(launch: Launch) -> Child:
+    """Clone the container's init, which makes its namespaces; what the calls are about need not be known yet.
 
-    Raises ContainustError R001 when a namespace cannot be made.
+    Of ``launch`` everything is there already that is open for the child to inherit. A child with memory of its own is
+    cloned by :func:`complete`. Raises ContainustError R001 when a namespace cannot be made.
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     go = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    child = Child(launch, Calls(), ours, theirs, go)
+    isolate(child.calls, launch, child)
+    if launch.shares_memory:
+        _clone(child)
+    return child
+
+
+def complete(child: Child) -> None:
+    """Map the child's ids and let it build its root and, once it may go on again, execute its program.
+
+    Raises ContainustError R001; the caller aborts the child then.
+    """
+    launch = child.launch
+    build(child.calls, launch, child)
+    try:
+        if launch.shares_memory:
+            child.calls.hand_over()
+        else:
+            _clone(child)
+        child.close_theirs()
+        if launch.id_base is not None:
+            _map(child, launch)
+        child.go_on()
+    except OSError as error:
+        raise ContainustError(
+            "R001",
+            f"cannot map the ids of {launch.name}: {error.filename or 'its user namespace'}: {error.strerror}",
+            "this kernel may not know idmapped mounts of the file system that it is on; ext4, xfs and btrfs have them",
+            'or set `userns = "host"` on the component, and its root is the host\'s (`ctst explain R001`)',
+        ) from None
+
+
+def _clone(child: Child) -> None:
+    launch = child.launch
     flags = CLONE_NEWPID | CLONE_CLEAR_SIGHAND
     if launch.id_base is not None:
         flags |= CLONE_NEWUSER
@@ -66,37 +101,11 @@ def spawn(launch: Launch) -> Child:
         flags |= CLONE_INTO_CGROUP
     if launch.shares_memory:
         flags |= CLONE_VM
-    calls = Calls()
-    begin(calls, launch, ours, theirs, go)
-    if not launch.shares_memory:
-        build(calls, launch, theirs, go)
     try:
-        pid, pidfd = calls.clone(flags, theirs.fileno(), max(launch.cgroup.clone_fd, 0))
+        child.clone(flags, max(launch.cgroup.clone_fd, 0))
     except OSError as error:
-        ours.close()
-        theirs.close()
-        os.close(go)
-        raise namespace_error(launch.name, error) from None
-    child = Child(launch, calls, pid, pidfd, ours, go)
-    try:
-        if launch.shares_memory:  # while it makes its namespaces
-            build(calls, launch, theirs, go)
-            calls.hand_over()
-        theirs.close()
-        if launch.id_base is not None:
-            _map(child, launch)
-        child.go_on()
-    except BaseException as error:
         child.abort()
-        if not isinstance(error, OSError):
-            raise
-        raise ContainustError(
-            "R001",
-            f"cannot map the ids of {launch.name}: {error.filename or 'its user namespace'}: {error.strerror}",
-            "this kernel may not know idmapped mounts of the file system that it is on; ext4, xfs and btrfs have them",
-            'or set `userns = "host"` on the component, and its root is the host\'s (`ctst explain R001`)',
-        ) from None
-    return child
+        raise namespace_error(launch.name, error) from None
 
 
 def _map(child: Child, launch: Launch) -> None:
@@ -118,19 +127,19 @@ def _map(child: Child, launch: Launch) -> None:
         os.close(userns)
 
 
-def begin(calls: Calls, launch: Launch, ours: _socket.socket, theirs: _socket.socket, go: int) -> None:
+def isolate(calls: Calls, launch: Launch, child: Child) -> None:
     """What the child does first, whose parent prepares the rest meanwhile."""
     calls.step = "ids"
     calls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
-    close_others(calls, ours)
+    close_others(calls, child.channel)
     like_new(calls)
     calls.step = "namespaces"
     calls.unshare(CLONE_NEWNS | CLONE_NEWUTS | (0 if launch.network == "host" or launch.attachments else CLONE_NEWNET))
     rootfs.isolate_mounts(calls)
-    calls.wait(go, theirs.fileno())
+    calls.wait(child.go, child.theirs.fileno())
 
 
-def build(calls: Calls, launch: Launch, theirs: _socket.socket, go: int) -> None:
+def build(calls: Calls, launch: Launch, child: Child) -> None:
     """What it does then: build the container around itself, and execute the program."""
     calls.step = "ids"
     if launch.id_base is not None:
@@ -161,7 +170,7 @@ def build(calls: Calls, launch: Launch, theirs: _socket.socket, go: int) -> None
     rootfs.leave_old_root(calls, root)
 
     calls.step = "network"
-    calls.wait(go, theirs.fileno())
+    calls.wait(child.go, child.theirs.fileno())
     calls.sethostname(launch.hostname)
     if launch.network != "host":
         loopback_up(calls)
@@ -170,7 +179,7 @@ def build(calls: Calls, launch: Launch, theirs: _socket.socket, go: int) -> None
 
             configure(calls, launch.network_messages)
 
-    finish(calls, launch, theirs, joins=False)
+    finish(calls, launch, child.theirs, joins=False)
 
 
 def loopback_up(calls: Calls) -> None:

@@ -22,7 +22,7 @@ from containust.runtime.container import Handle, places
 from containust.runtime.launch import Bind, Launch
 from containust.runtime.logs import Capture, Writer
 from containust.runtime.network import hosts
-from containust.runtime.spawn import spawn
+from containust.runtime.spawn import begin, complete
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,16 +137,26 @@ class LinuxBackend(RunningContainers):
             raise
         capture: Capture | None = None
         try:
+            # First what the child has to find open; the rest is prepared while it makes its namespaces.
             launch.layer_fd = job.layer()
-            self._program(launch, job)
+            self._landlock(launch, component)
             self._devices(launch, base)
             launch.tmpfs = scratch(component)
             self._root(launch, job)
             self._files(launch, job, run, base)
-            capture = self._stdio(launch, job, run, base)
+            capture = self._stdio(launch, job, run)
             if launch.overlay != "none":
                 launch.spare = spare_numbers(launch.dev_fd)
-            child = spawn(launch)
+            child = begin(launch)
+            try:
+                self._program(launch, job)
+                if capture and (base or launch.uid):
+                    for _, name, _ in STDIO:
+                        os.chown(f"{run}/{name}", base + launch.uid, base + launch.gid)
+                complete(child)
+            except BaseException:
+                child.abort()
+                raise
         except OSError as error:
             self._give_up(launch, container, capture)
             raise ContainustError(
@@ -308,7 +318,7 @@ class LinuxBackend(RunningContainers):
         syscalls.mount_setattr(tree, "", AT_RECURSIVE, set=attributes, propagation=MS_PRIVATE)
         return Bind(tree, volume.target, os.path.isdir(source), idmapped=launch.id_base is not None)
 
-    def _stdio(self, launch: Launch, job: Job, run: str, base: int) -> Capture | None:
+    def _stdio(self, launch: Launch, job: Job, run: str) -> Capture | None:
         stdin, stdout, stderr = job.stdio
         if job.tty or not job.capture:
             launch.stdio = (stdin, stdout, stderr)
@@ -320,8 +330,6 @@ class LinuxBackend(RunningContainers):
         for _, name, stream in STDIO:
             path = f"{run}/{name}"
             os.mkfifo(path, 0o600)
-            if base or launch.uid:
-                os.chown(path, base + launch.uid, base + launch.gid)
             readers[os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)] = stream
             # Read and write: the container itself keeps its FIFO open, so a dead supervisor breaks no pipe.
             ends.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))

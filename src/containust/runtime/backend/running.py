@@ -64,19 +64,24 @@ class RunningContainers:
         launch.uid, launch.gid, launch.groups = user.uid, user.gid, user.groups
         self._privileges(launch, component)
 
+    def _landlock(self, launch: Launch, component: Component) -> None:
+        """Landlock ruleset of the component's processes, ready to apply."""
+        from containust.core import landlock
+
+        launch.landlock = landlock.ruleset(declared_mask(component), launch.network == "host")
+
     def _privileges(self, launch: Launch, component: Component) -> None:
-        """Capability sets, Landlock ruleset and filter of the component's processes, ready to apply."""
-        from containust.core import capability, landlock, seccomp
+        """Capability sets and filter of the component's processes, ready to apply."""
+        from containust.core import capability, seccomp
 
         declared = component.capabilities
-        mask = capability.DEFAULT_MASK if declared is None else capability.parse(declared)
+        mask = declared_mask(component)
         if self._last_capability < 0:
             self._last_capability = capability.last_capability()
         ambient = mask if launch.uid and declared is not None else 0
         blob = seccomp.blob(component.seccomp, mask, f"{self.project.directory}/cache")
         launch.capabilities = capability.prepare(mask, ambient, self._last_capability)
         launch.seccomp = seccomp.prepare(blob)
-        launch.landlock = landlock.ruleset(mask, launch.network == "host")
 
     def signal(self, handle: Handle, signal: int) -> None:
         process.send(handle.pidfd, signal)
@@ -170,6 +175,7 @@ class RunningContainers:
         launch.cgroup = group
         try:
             launch.layer_fd = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._landlock(launch, job.component)
             self._program(launch, job)
             group.open_join()
             child = self._join(launch, adopted)
@@ -235,6 +241,14 @@ class RunningContainers:
         if group is None:
             group = self._metered[container.id] = self.groups.find(self.group_path(container))
         return group.stats()
+
+
+def declared_mask(component: Component) -> int:
+    """The capabilities of the component's processes, as a mask. Raises ContainustError E006."""
+    from containust.core import capability
+
+    declared = component.capabilities
+    return capability.DEFAULT_MASK if declared is None else capability.parse(declared)
 
 
 def _replace(fd: int, content: bytes) -> None:
