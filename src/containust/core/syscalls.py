@@ -95,6 +95,16 @@ NR_openat2 = 437
 NR_pidfd_getfd = 438
 NR_mount_setattr = 442
 
+# The few errors and kinds of file that a start tells apart; importing ``errno`` and ``stat`` for them costs 0.07 ms.
+ENOENT = 2
+EACCES = 13
+EBUSY = 16
+EEXIST = 17
+ENOTDIR = 20
+EINVAL = 22
+S_IFCHR = 0o020000
+S_IFREG = 0o100000
+
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000

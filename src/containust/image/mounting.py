@@ -8,8 +8,6 @@ an extracted tree. A rung is tried by really mounting; the one that worked is re
 
 from __future__ import annotations
 
-import errno
-
 from containust.common import os
 from containust.common.errors import ContainustError, UsageError
 from containust.core import syscalls
@@ -47,6 +45,8 @@ def open_root(store: ImageStore, image: Image) -> int:
         try:
             fd = _OPENERS[rung](store, image)
         except OSError as error:
+            import errno
+
             if error.errno in (errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 raise _failed(image, [f"{rung}: {error}"]) from error
             reasons.append(f"{rung}: {error}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -79,13 +78,13 @@ class Handle:
         self.mark: Mark | None = None  # of an exec, to be removed at its end
         self.terminal = -1  # master side of its terminal
         self.adopted = False  # not our child
-        self.channel: socket | None = None  # of one that joined a container below a reaper, which tells through it
+        self.channel = -1  # of one that joined a container below a reaper, which tells through it
         self.told = b""  # the last that it has told
 
     @property
     def end(self) -> int:
         """A descriptor that is readable once the program has ended, or the reaper above it has something to tell."""
-        return self.channel.fileno() if self.channel else self.pidfd
+        return self.channel if self.channel >= 0 else self.pidfd
 
 
 def places(records: list[dict[str, Any]]) -> list[Attachment]:

@@ -6,8 +6,6 @@ environment. It is never a child of the container's init, so it is waited for by
 
 from __future__ import annotations
 
-import _socket
-
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import syscalls
@@ -53,7 +51,7 @@ def join(launch: Launch, pidfd: int) -> Child:
 
 def prepare(launch: Launch, pidfd: int) -> Child:
     """The process, before it is cloned."""
-    child = Child(launch, Calls(), *_socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET))
+    child = Child(launch)
     enter(child.calls, launch, pidfd, child)
     return child
 
@@ -94,4 +92,4 @@ def enter(calls: Calls, launch: Launch, pidfd: int, child: Child) -> None:
     if launch.id_base is not None:
         become_root(calls)
 
-    finish(calls, launch, child.theirs, joins=True)
+    finish(calls, launch, child, joins=True)

@@ -4,9 +4,7 @@ container share."""
 from __future__ import annotations
 
 import _signal
-import _socket
 from _struct import pack
-from errno import EACCES, ENOENT, ENOTDIR
 
 from containust.common import os
 from containust.common.errors import ContainustError
@@ -23,9 +21,12 @@ from containust.core.calls import (
     NR_umask,
     is_report,
 )
+from containust.core.syscalls import EACCES, ENOENT, ENOTDIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
+
     from containust.core.cgroup import Joinable
     from containust.runtime.network.attachment import Attachment
 
@@ -39,6 +40,7 @@ TIOCGPTPEER = 0x5441
 TIOCSCTTY = 0x540E
 TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414
+SOL_SOCKET = 1
 SCM_RIGHTS = 1
 F_SETFD = 2
 REAPERS_CHANNEL = 3  # core/data/reaper.c
@@ -156,26 +158,30 @@ class Launch:
 class Child:
     """A container between clone3 and exec, seen from its parent.
 
-    It keeps the ``calls`` that the child makes, and both ends of the ``channel`` until it is cloned. ``go`` is the
-    eventfd on which the child waits for its parent; -1 where it does not. ``pid`` is 0 before it is cloned.
+    It keeps the ``calls`` that the child makes, and both ends of the ``channel``, a pipe of packets, until it is
+    cloned. ``terminals`` are the ends of a socket that the child passes its terminal through, for a launch with
+    ``tty``. ``go`` is the eventfd on which the child waits for its parent; -1 where it does not. ``pid`` is 0 before it
+    is cloned.
     """
 
-    __slots__ = ("calls", "channel", "go", "launch", "pid", "pidfd", "theirs")
+    __slots__ = ("calls", "channel", "go", "launch", "pid", "pidfd", "terminals", "theirs")
 
-    def __init__(
-        self, launch: Launch, calls: Calls, channel: _socket.socket, theirs: _socket.socket, go: int = -1
-    ) -> None:
+    def __init__(self, launch: Launch, go: int = -1) -> None:
         self.launch = launch
-        self.calls = calls
+        self.calls = Calls()
         self.pid = 0
         self.pidfd = -1
-        self.channel = channel
-        self.theirs = theirs
         self.go = go
+        self.terminals: tuple[socket, ...] = ()
+        if launch.tty:
+            import _socket
+
+            self.terminals = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        self.channel, self.theirs = os.pipe2(os.O_DIRECT | os.O_CLOEXEC)
 
     def clone(self, flags: int, cgroup: int) -> None:
         """Make the process. Raises OSError."""
-        self.is_cloned(*self.calls.clone(flags, self.theirs.fileno(), cgroup))
+        self.is_cloned(*self.calls.clone(flags, self.theirs, cgroup))
 
     def is_cloned(self, pid: int, pidfd: int) -> None:
         """The process is there."""
@@ -185,7 +191,11 @@ class Child:
 
     def close_theirs(self) -> None:
         """Close the child's end of the channel, which the child has by now."""
-        self.theirs.close()
+        if self.theirs >= 0:
+            os.close(self.theirs)
+            self.theirs = -1
+        for end in self.terminals[1:]:
+            end.close()
 
     def go_on(self) -> None:
         """Let the child go on: what it waits for has been done."""
@@ -193,9 +203,11 @@ class Child:
 
     def receive_terminal(self) -> int:
         """The master side of the terminal the child opened, for a launch with ``tty``."""
-        data, ancillary, _, _ = self.channel.recvmsg(4096, 64)
+        ours = self.terminals[0]
+        _, ancillary, _, _ = ours.recvmsg(16, 64)
+        ours.close()
         if not ancillary:
-            raise self._failure(data)
+            raise self._failure(os.read(self.channel, 4096))
         return int.from_bytes(ancillary[0][2][:4], "little")
 
     def wait_exec(self) -> None:
@@ -203,23 +215,23 @@ class Child:
 
         Below a reaper the channel stays open: it tells the program's end.
         """
-        report = self.channel.recv(4096)
+        report = os.read(self.channel, 4096)
         self._stop_waiting()
         if report == RUNS:
             return
-        self.channel.close()
-        open_channels.discard(self.channel)
+        self._close_channel()
         if report:
             raise self._failure(report)
 
     def abort(self) -> ContainustError | None:
         """Kill and reap a child that will not be let go on; the failure it had already reported, if any."""
         data = b""
-        self.theirs.close()
+        self.close_theirs()
         if self.pid:
+            os.set_blocking(self.channel, False)
             try:
-                data = self.channel.recv(4096, _socket.MSG_DONTWAIT)
-            except OSError:
+                data = os.read(self.channel, 4096)
+            except BlockingIOError:
                 pass
             try:
                 syscalls.pidfd_send_signal(self.pidfd, SIGKILL)
@@ -228,15 +240,23 @@ class Child:
             os.waitpid(self.pid, 0)
             os.close(self.pidfd)
         self._stop_waiting()
-        self.channel.close()
-        open_channels.discard(self.channel)
+        self._close_channel()
+        for end in self.terminals:
+            end.close()
         return explain(self.launch, self.calls, data) if data else None
 
     def _failure(self, report: bytes) -> ContainustError:
         os.waitpid(self.pid, 0)
         os.close(self.pidfd)
         self._stop_waiting()
+        self._close_channel()
         return explain(self.launch, self.calls, report)
+
+    def _close_channel(self) -> None:
+        if self.channel >= 0:
+            open_channels.discard(self.channel)
+            os.close(self.channel)
+            self.channel = -1
 
     def _stop_waiting(self) -> None:
         if self.go >= 0:
@@ -248,13 +268,13 @@ class Child:
 RUNS = b"R"
 ENDED = b"S"
 
-open_channels: set[_socket.socket] = set()
+open_channels: set[int] = set()
 
 
-def close_others(calls: Calls, ours: _socket.socket) -> None:
+def close_others(calls: Calls, ours: int) -> None:
     """In a new child: close the parent's ends of all channels, so that the parent's death is seen on each."""
     for channel in (*open_channels, ours):
-        calls.close(channel.fileno())
+        calls.close(channel)
 
 
 def like_new(calls: Calls) -> None:
@@ -291,6 +311,8 @@ STEP_CODES = {
 
 def explain(launch: Launch, calls: Calls, report: bytes) -> ContainustError:
     """The error for a child's report, of its calls or of a reaper: ``step NUL errno NUL``."""
+    if not report:
+        return ContainustError("R004", f"{launch.name}: ended before its program ran")
     if is_report(report):
         step, number, detail = calls.failed(report)
     else:
@@ -339,13 +361,13 @@ def namespace_error(name: str, error: OSError) -> ContainustError:
     )
 
 
-def finish(calls: Calls, launch: Launch, channel: _socket.socket, joins: bool) -> None:
+def finish(calls: Calls, launch: Launch, child: Child, joins: bool) -> None:
     """The last steps, which a container's init and a process that ``joins`` it share. They end with execve."""
     calls.step = "terminal"
     calls.add("setsid", None, NR_setsid)
     calls.add("keyctl", None, syscalls.NR_keyctl, syscalls.KEYCTL_JOIN_SESSION_KEYRING, None, forgiven=ANY)
     if launch.tty:
-        _terminal(calls, launch, channel)
+        _terminal(calls, launch, child)
     else:
         _stdio(calls, launch)
 
@@ -369,7 +391,7 @@ def finish(calls: Calls, launch: Launch, channel: _socket.socket, joins: bool) -
         return
     above = launch.reaper
     if joins:
-        above = _hand_channel(calls, launch.reaper, channel.fileno())
+        above = _hand_channel(calls, launch.reaper, child.theirs)
     calls.execute(launch.paths, [b"init", b"", *launch.argv], env, above)
 
 
@@ -384,7 +406,7 @@ def _hand_channel(calls: Calls, reaper: int, channel: int) -> int:
     return reaper
 
 
-def _terminal(calls: Calls, launch: Launch, channel: _socket.socket) -> None:
+def _terminal(calls: Calls, launch: Launch, child: Child) -> None:
     master = calls.openat(syscalls.AT_FDCWD, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
     calls.add("ioctl", "TIOCSPTLCK", NR_ioctl, master, TIOCSPTLCK, bytes(4))
     slave = calls.result()
@@ -402,11 +424,11 @@ def _terminal(calls: Calls, launch: Launch, channel: _socket.socket) -> None:
     message = pack("<QI4xQQQQI4x", 0, 0, calls.keep(data), 1, control, 24, 0)
     calls.store(control, 20)
     calls.store(control + 4, 0)
-    calls.store(control + 8, _socket.SOL_SOCKET)
+    calls.store(control + 8, SOL_SOCKET)
     calls.store(control + 12, SCM_RIGHTS)
     calls.store(control + 16, master)
     calls.store(control + 20, 0)
-    calls.add("sendmsg", "terminal", NR_sendmsg, channel.fileno(), message, 0)
+    calls.add("sendmsg", "terminal", NR_sendmsg, child.terminals[1].fileno(), message, 0)
     for fd in (0, 1, 2):
         calls.dup3(slave, fd, 0)
 

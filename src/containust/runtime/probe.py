@@ -34,8 +34,8 @@ def start(containers: RunningContainers, container: Container, job: Job) -> Hand
 
 def over(probe: Handle) -> bool:
     """Whether the probe's program has ended, now that its ``end`` is readable."""
-    if probe.channel:
-        probe.told = probe.channel.recv(4096)
+    if probe.channel >= 0:
+        probe.told = os.read(probe.channel, 4096)
     return probe.told != RUNS
 
 
@@ -53,8 +53,9 @@ def end(containers: RunningContainers, probe: Handle) -> int | None:
     told = probe.told
     if probe.child:
         open_channels.discard(probe.child.channel)
-        probe.child.channel.close()
-        probe.child = probe.channel = None
+        os.close(probe.child.channel)
+        probe.child = None
+        probe.channel = -1
     group = _group(containers, probe.container)
     if told[:1] == ENDED:
         group.end(lambda pid: pid == probe.pid)

@@ -4,7 +4,7 @@ The parent describes everything in a :class:`~containust.runtime.launch.Launch` 
 bytes of arguments, masks). What the child does is written down by :func:`isolate` and :func:`build`: its steps in their
 order are the documentation of what a container is. The child is the container's init, PID 1 of its namespaces, and runs
 no Python (:mod:`containust.core.calls`). It waits for its parent twice, on an eventfd, and for the outcome the parent
-waits on a socket:
+waits on a pipe:
 
 1. the id maps are written and the layers idmapped: the child builds its root,
 2. the network interfaces are in place: the child configures them and executes the program,
@@ -16,7 +16,6 @@ survives.
 
 from __future__ import annotations
 
-import _socket
 from _struct import pack
 
 from containust.common import os
@@ -46,6 +45,8 @@ from containust.runtime.launch import (
     namespace_error,
 )
 
+AF_INET = 2
+SOCK_DGRAM = 2
 SIOCSIFFLAGS = 0x8914
 LOOPBACK_UP = pack("16sH14x", b"lo", 0x1 | 0x8)  # struct ifreq with IFF_UP | IFF_LOOPBACK
 
@@ -56,9 +57,7 @@ def begin(launch: Launch) -> Child:
     Of ``launch`` everything is there already that is open for the child to inherit. A child with memory of its own is
     cloned by :func:`complete`. Raises ContainustError R001 when a namespace cannot be made.
     """
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    go = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    child = Child(launch, Calls(), ours, theirs, go)
+    child = Child(launch, os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC))
     isolate(child.calls, launch, child)
     if launch.shares_memory:
         _clone(child)
@@ -136,7 +135,7 @@ def isolate(calls: Calls, launch: Launch, child: Child) -> None:
     calls.step = "namespaces"
     calls.unshare(CLONE_NEWNS | CLONE_NEWUTS | (0 if launch.network == "host" or launch.attachments else CLONE_NEWNET))
     rootfs.isolate_mounts(calls)
-    calls.wait(child.go, child.theirs.fileno())
+    calls.wait(child.go, child.theirs)
 
 
 def build(calls: Calls, launch: Launch, child: Child) -> None:
@@ -170,7 +169,7 @@ def build(calls: Calls, launch: Launch, child: Child) -> None:
     rootfs.leave_old_root(calls, root)
 
     calls.step = "network"
-    calls.wait(child.go, child.theirs.fileno())
+    calls.wait(child.go, child.theirs)
     calls.sethostname(launch.hostname)
     if launch.network != "host":
         loopback_up(calls)
@@ -179,12 +178,12 @@ def build(calls: Calls, launch: Launch, child: Child) -> None:
 
             configure(calls, launch.network_messages)
 
-    finish(calls, launch, child.theirs, joins=False)
+    finish(calls, launch, child, joins=False)
 
 
 def loopback_up(calls: Calls) -> None:
     """Bring ``lo`` of the network namespace up (netdevice(7))."""
-    control = calls.socket(_socket.AF_INET, _socket.SOCK_DGRAM, 0)
+    control = calls.socket(AF_INET, SOCK_DGRAM, 0)
     calls.add("ioctl", "lo", NR_ioctl, control, SIOCSIFFLAGS, LOOPBACK_UP)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import time
-from errno import EACCES, EAGAIN, EDQUOT, ENOSPC, EPERM, EROFS
 
 from containust.common import os
 from containust.common.errors import ContainustError
@@ -192,7 +191,7 @@ def load(project: Project) -> State:
     except NotADirectoryError:
         return State()
     except OSError as error:
-        if error.errno in (EACCES, EPERM):
+        if isinstance(error, PermissionError):
             raise ContainustError(
                 "S003", f"cannot read {path}: {error.strerror}", "run as the user who owns this project"
             ) from None
@@ -352,7 +351,7 @@ def lock(path: str, timeout: float) -> int:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return fd
         except OSError as error:
-            if error.errno not in (EAGAIN, EACCES):
+            if not isinstance(error, BlockingIOError | PermissionError):
                 os.close(fd)
                 raise
         if time.monotonic() > began + timeout:
@@ -418,6 +417,8 @@ def _create(path: str) -> int:
 
 def permission(path: str, error: OSError) -> ContainustError:
     """S003 for a state file that cannot be written, with what is in the way."""
+    from errno import EDQUOT, ENOSPC, EROFS
+
     why = "the file system is read-only" if error.errno == EROFS else error.strerror
     remedy = "free some space, or" if error.errno in (ENOSPC, EDQUOT) else "run as the user who owns this project, or"
     return ContainustError("S003", f"cannot write {path}: {why}", f"{remedy} name another place with --state-file")

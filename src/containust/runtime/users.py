@@ -6,11 +6,9 @@ a FIFO or a link in their place (attacks.md, CVE-2024-9676).
 
 from __future__ import annotations
 
-from _stat import S_ISREG
-
 from containust.common import os
 from containust.common.errors import ContainustError
-from containust.core.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from containust.core.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, S_IFREG, openat2
 
 MAX_ID = 0xFFFF_FFFE
 MAX_FILE = 1 << 20
@@ -94,7 +92,7 @@ def _table(root_fd: int, path: str) -> list[list[str]]:
         return []
     try:
         status = os.fstat(fd)
-        if not S_ISREG(status.st_mode):
+        if status.st_mode & 0o170000 != S_IFREG:
             return []
         text = os.read(fd, min(status.st_size, MAX_FILE))
     finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import _socket
-
 from containust.cli.arguments import Arguments, number
 from containust.common import os
 from containust.common.errors import UsageError
@@ -107,6 +105,8 @@ def published(items: list[str], name: str) -> list[Expose]:
 
 def numeric(address: str) -> str:
     """``address`` as the kernel writes it. Raises UsageError."""
+    import _socket
+
     family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
     try:
         return _socket.inet_ntop(family, _socket.inet_pton(family, address))

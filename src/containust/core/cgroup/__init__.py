@@ -212,7 +212,7 @@ def write_control(path: str, value: str) -> None:
 
 def remove_group(directory: str) -> bool:
     """Remove a group with the groups below it; False while a process is in it. One that is gone counts as removed."""
-    from errno import EBUSY, ENOENT
+    from containust.core.syscalls import EBUSY, ENOENT
 
     for last in (False, True):
         try:

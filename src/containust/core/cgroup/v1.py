@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from errno import EBUSY, EEXIST, ENOENT
-
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core.cgroup import (
@@ -16,6 +14,7 @@ from containust.core.cgroup import (
     remove_group,
     write_control,
 )
+from containust.core.syscalls import EBUSY, EEXIST, ENOENT
 
 # Always joined: what `ps` shows and what bounds a fork bomb. Others only for a declared limit: each costs a directory.
 ALWAYS = ("pids", "memory", "cpuacct")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from errno import EEXIST, ENOENT
-
+from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core.cgroup import (
     CPU_PERIOD,
@@ -16,6 +14,7 @@ from containust.core.cgroup import (
     remove_group,
     write_control,
 )
+from containust.core.syscalls import EEXIST, ENOENT
 
 WANTED = ("cpu", "memory", "pids", "io")
 

@@ -6,14 +6,13 @@ initial user namespace and hands the mount over. The nodes belong to the contain
 
 from __future__ import annotations
 
-from _stat import S_IFCHR
-
 from containust.common import os
 from containust.core.syscalls import (
     AT_FDCWD,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
     OPEN_TREE_CLONE,
+    S_IFCHR,
     new_mount,
     open_tree,
 )

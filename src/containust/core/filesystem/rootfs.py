@@ -9,13 +9,12 @@ names are enough. Descriptors are left for execve to close.
 
 from __future__ import annotations
 
-from _stat import S_IFREG
-from errno import EEXIST, ENOENT
-
 from containust.common import os
 from containust.core import syscalls
 from containust.core.syscalls import (
     AT_FDCWD,
+    EEXIST,
+    ENOENT,
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_FD,
     FSCONFIG_SET_FLAG,
@@ -30,6 +29,7 @@ from containust.core.syscalls import (
     OPEN_TREE_CLONE,
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
+    S_IFREG,
     openat2,
 )
 

@@ -92,11 +92,12 @@ class RunningContainers:
             self.groups.find(self.group_path(handle.container)).thaw()
 
     def wait(self, handle: Handle) -> int | None:
-        if handle.channel:
+        if handle.channel >= 0:
             from containust.runtime.launch import ENDED
 
-            told = handle.channel.recv(16)
-            handle.channel.close()
+            told = os.read(handle.channel, 16)
+            os.close(handle.channel)
+            handle.channel = -1
             if told[:1] == ENDED:  # what it left behind keeps the reaper
                 return told[1] << 8
         if handle.adopted:
@@ -121,7 +122,7 @@ class RunningContainers:
         except BaseException:
             mark.remove()
             raise
-        if handle.child.channel.fileno() >= 0:  # below a reaper that is still there
+        if handle.child.channel >= 0:  # below a reaper that is still there
             handle.channel = handle.child.channel
         handle.child = None
         handle.mark = mark
