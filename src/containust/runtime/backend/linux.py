@@ -150,7 +150,9 @@ class LinuxBackend(RunningContainers):
             child = begin(launch)
             try:
                 self._program(launch, job)
-                if capture and (base or launch.uid):
+                if capture:
+                    capture.hide(job.masks)  # the program's secrets are known by now
+                if capture and capture.fds and (base or launch.uid):
                     for _, name, _ in STDIO:
                         os.chown(f"{run}/{name}", base + launch.uid, base + launch.gid)
                 complete(child)
@@ -324,7 +326,7 @@ class LinuxBackend(RunningContainers):
             launch.stdio = (stdin, stdout, stderr)
             if not job.tty:
                 return None
-            return Capture(Writer(self.logs(job.container)), {}, job.masks)
+            return Capture(Writer(self.logs(job.container)), {}, [])
         readers: dict[int, bytes] = {}
         ends = []
         for _, name, stream in STDIO:
@@ -334,7 +336,7 @@ class LinuxBackend(RunningContainers):
             # Read and write: the container itself keeps its FIFO open, so a dead supervisor breaks no pipe.
             ends.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         launch.stdio = (stdin, ends[0], ends[1])
-        return Capture(Writer(self.logs(job.container)), readers, job.masks, f"{run}/{JOURNAL_NAME}")
+        return Capture(Writer(self.logs(job.container)), readers, [], f"{run}/{JOURNAL_NAME}")
 
     def adopt(self, container: Container) -> Handle | None:
         pidfd = process.hold(container)
