@@ -93,7 +93,7 @@ def user() -> list[Check]:
 def namespaces(directory: str) -> list[Check]:
     """Make a child in all namespaces of a container, map its ids, give it an idmapped layer, let it stack an overlay.
 
-    The same calls in the same order as :func:`containust.runtime.spawn.spawn`.
+    The same calls in the same order as :mod:`containust.runtime.spawn`.
     """
     from containust.core import idmap
     from containust.runtime.ranges import FIRST
