@@ -12,7 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PAUSE = 0.001  # after much output at once: FIFOs fill meanwhile, and their writers need not wake anybody
+# After much output: FIFOs fill meanwhile, and their writers need not wake anybody. Twice as long costs them 3 %,
+# for what they write has left the processor's cache when it is read.
+PAUSE = 0.001
 
 
 class Timer:
