@@ -232,6 +232,22 @@ def test_one_whose_start_has_failed_is_not_tried_again_behind_the_back_of_who_wa
     assert ctst.rows()["bad"]["state"] == "failed"
 
 
+def test_a_start_that_fails_starts_nothing_else(ctst: Ctst) -> None:
+    source = ctst.directory / "data"
+    source.mkdir()
+    text = stack(("bad", RUNS, "always"), ("good", RUNS, "always"))
+    ctst.write(text.replace("}", 'volume = "./data:/data"\n}', 1))
+    ctst.ok("run", "-d")
+    ended(ctst, "bad", "good")
+    source.rmdir()
+    assert ctst("start", "bad").status != 0
+    ctst.assert_clean()
+    assert ctst.events("restarted") == []
+    source.mkdir()
+    ctst.ok("start", "bad")
+    eventually(lambda: running(ctst) == {"bad", "good"})
+
+
 def test_one_that_a_failed_run_has_started_and_stopped_again_stays_stopped(ctst: Ctst) -> None:
     text = stack(("back", RUNS, "always"), ("good", RUNS, "always"), ("other", RUNS, "never"))
     ctst.write(text)

@@ -115,6 +115,8 @@ def _background(engine: Engine, unit: str, start: list[str], writer: int) -> Non
             if not supervisor.units:
                 ownership.release()
                 os._exit(1)
+            if not any(one.handle for one in supervisor.units.values()):
+                missed = []  # who was told that nothing has started finds nothing running
         else:
             send_result(writer, None)
         quiet()
