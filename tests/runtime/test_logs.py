@@ -118,6 +118,23 @@ def test_a_secret_is_masked_wherever_a_read_cuts_it(tmp_path: Path) -> None:
         assert content(path).replace(b"-", b"") == expected.replace(b"-", b""), cut
 
 
+@pytest.mark.parametrize(("again", "pauses"), [(0.0, 0), (1e9, 13)])
+def test_a_pause_follows_output_that_comes_often_and_not_output_that_comes_now_and_then(
+    tmp_path: Path, fifo: tuple[int, int], monkeypatch: pytest.MonkeyPatch, again: float, pauses: int
+) -> None:
+    monkeypatch.setattr(logs, "AGAIN", again)
+    reader, program = fifo
+    one = capture(tmp_path, reader)
+    busy = []
+    for _ in range(12 + logs.OFTEN):
+        os.write(program, b"line\n")
+        one.pump(reader)
+        busy.append(one.busy)
+    assert busy == [False] * (len(busy) - pauses) + [True] * pauses
+    one.pump(reader)  # nothing there
+    assert not one.busy
+
+
 @pytest.mark.parametrize("where", ["before", "torn", "written", "taken"])
 def test_a_killed_supervisor_s_batch_is_in_the_log_once(
     tmp_path: Path, fifo: tuple[int, int], monkeypatch: pytest.MonkeyPatch, where: str

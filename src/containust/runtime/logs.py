@@ -29,6 +29,8 @@ CHUNK = 524288  # half of a grown FIFO: the other half is the program's to fill 
 GROWN = 1048576  # four times as much is slower, as more is in no cache then
 SMALL = 65536  # the size a FIFO has
 BUSY = 16384  # bytes at once from which on more is worth waiting for
+AGAIN = 0.002  # seconds: what comes so soon after what was there before, and ...
+OFTEN = 8  # ... so many times in a row, is waited for too, or each write of a line would wake two processes
 JOURNAL = "<QQQQL"  # inode and size of the log before a batch, the batch's size there and in the FIFO, CRC of that
 F_SETPIPE_SZ = 1031
 SPLICE_F_NONBLOCK = 2
@@ -155,7 +157,7 @@ class Capture:
     ``journal`` is the path of its journal, "" for output that no other process could take over.
     """
 
-    __slots__ = ("_grown", "_held", "_masks", "_path", "busy", "echo", "fds", "journal", "writer")
+    __slots__ = ("_grown", "_held", "_looked", "_masks", "_often", "_path", "busy", "echo", "fds", "journal", "writer")
 
     def __init__(self, writer: Writer, fds: dict[int, bytes], masks: list[bytes], journal: str = "") -> None:
         self.writer = writer
@@ -168,6 +170,8 @@ class Capture:
         self.hide(masks)
         self._held = dict.fromkeys(STREAMS, b"")  # what may be the beginning of a secret
         self._grown: dict[int, bool] = {}
+        self._looked = 0.0  # monotonic time of the last look that found something
+        self._often = 0  # how many of these followed each other soon
 
     def hide(self, secrets: list[bytes]) -> None:
         """Secret values that appear as ``***`` from now on, also when they come in several pieces."""
@@ -182,7 +186,11 @@ class Capture:
             return True
         if not data:
             return False
-        self.busy = BUSY <= len(data) < CHUNK // 2 and self._grown.get(fd, False)
+        moment = time.monotonic()
+        self._often = self._often + 1 if moment - self._looked < AGAIN else 0
+        self._looked = moment
+        much = len(data) >= BUSY and self._grown.get(fd, False)
+        self.busy = len(data) < CHUNK // 2 and (much or self._often >= OFTEN)
         if len(data) >= SMALL // 2 and fd not in self._grown:
             self._grow(fd)
         self.open_journal()
