@@ -4,7 +4,6 @@ container share."""
 from __future__ import annotations
 
 import _signal
-from _struct import pack
 
 from containust.common import os
 from containust.common.errors import ContainustError
@@ -12,16 +11,12 @@ from containust.core import capability, landlock, seccomp, syscalls
 from containust.core.calls import (
     ANY,
     Calls,
-    NR_fchownat,
     NR_fcntl,
     NR_getcwd,
-    NR_ioctl,
-    NR_sendmsg,
     NR_setsid,
     NR_umask,
-    is_report,
 )
-from containust.core.syscalls import EACCES, ENOENT, ENOTDIR
+from containust.core.syscalls import ENOENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,13 +30,6 @@ SIGKILL = 9
 IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
 RLIMIT_CORE = 4
 RLIMIT_NPROC = 6
-TIOCSPTLCK = 0x40045431
-TIOCGPTPEER = 0x5441
-TIOCSCTTY = 0x540E
-TIOCGWINSZ = 0x5413
-TIOCSWINSZ = 0x5414
-SOL_SOCKET = 1
-SCM_RIGHTS = 1
 F_SETFD = 2
 REAPERS_CHANNEL = 3  # core/data/reaper.c
 
@@ -243,13 +231,18 @@ class Child:
         self._close_channel()
         for end in self.terminals:
             end.close()
-        return explain(self.launch, self.calls, data) if data else None
+        return self._explained(data) if data else None
 
     def _failure(self, report: bytes) -> ContainustError:
         os.waitpid(self.pid, 0)
         os.close(self.pidfd)
         self._stop_waiting()
         self._close_channel()
+        return self._explained(report)
+
+    def _explained(self, report: bytes) -> ContainustError:
+        from containust.runtime.failures import explain
+
         return explain(self.launch, self.calls, report)
 
     def _close_channel(self) -> None:
@@ -293,65 +286,6 @@ def become_root(calls: Calls) -> None:
     calls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
-# Steps of a start, each with the error code it fails with.
-STEP_CODES = {
-    "namespaces": "R001",
-    "ids": "R001",
-    "cgroup": "R002",
-    "root": "R003",
-    "mounts": "R003",
-    "network": "R013",
-    "terminal": "R004",
-    "user": "R004",
-    "privileges": "R004",
-    "workdir": "R004",
-    "exec": "R004",
-}
-
-
-def explain(launch: Launch, calls: Calls, report: bytes) -> ContainustError:
-    """The error for a child's report, of its calls or of a reaper: ``step NUL errno NUL``."""
-    if not report:
-        return ContainustError("R004", f"{launch.name}: ended before its program ran")
-    if is_report(report):
-        step, number, detail = calls.failed(report)
-    else:
-        fields = report.split(b"\0", 2)
-        step, number, detail = fields[0].decode(), int(fields[1]), ""
-    program = os.fsdecode(launch.argv[0])
-    if step == "exec":
-        if number in (ENOENT, ENOTDIR):
-            return ContainustError(
-                "R004",
-                f"{launch.name}: {program} is not in the image",
-                "check `command` and PATH; for a host:// image name the program in `image` or `include`",
-                "the loader or `#!` interpreter that the program names may be what is missing"
-                if not program.startswith(("/tmp/", "/run/", "/var/tmp/"))
-                else "a read-only container has an empty tmpfs there: put the program elsewhere, or let it be writable",
-                status=127,
-            )
-        if number == EACCES:
-            return ContainustError(
-                "R004",
-                f"{launch.name}: {program} cannot be executed: permission denied",
-                "it must be a file with an execute bit that the container's user may read",
-                status=126,
-            )
-        return ContainustError(
-            "R004", f"{launch.name}: {program} cannot be executed: {os.strerror(number)}", status=126
-        )
-    if step == "namespaces":
-        return namespace_error(launch.name, OSError(number, os.strerror(number)))
-    if step == "workdir":
-        return ContainustError(
-            "R004",
-            f"{launch.name}: cannot change to the working directory {os.fsdecode(launch.workdir)}: "
-            f"{os.strerror(number)}",
-            "`workdir` must be a directory of the image",
-        )
-    return ContainustError(STEP_CODES.get(step, "R004"), f"{launch.name}: start failed at {step}: {detail}")
-
-
 def namespace_error(name: str, error: OSError) -> ContainustError:
     """R001 for a clone that failed, with the usual causes."""
     return ContainustError(
@@ -367,7 +301,9 @@ def finish(calls: Calls, launch: Launch, child: Child, joins: bool) -> None:
     calls.add("setsid", None, NR_setsid)
     calls.add("keyctl", None, syscalls.NR_keyctl, syscalls.KEYCTL_JOIN_SESSION_KEYRING, None, forgiven=ANY)
     if launch.tty:
-        _terminal(calls, launch, child)
+        from containust.runtime.pty import take_terminal
+
+        take_terminal(calls, launch, child)
     else:
         _stdio(calls, launch)
 
@@ -404,33 +340,6 @@ def _hand_channel(calls: Calls, reaper: int, channel: int) -> int:
     else:
         calls.dup3(channel, REAPERS_CHANNEL, 0)
     return reaper
-
-
-def _terminal(calls: Calls, launch: Launch, child: Child) -> None:
-    master = calls.openat(syscalls.AT_FDCWD, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
-    calls.add("ioctl", "TIOCSPTLCK", NR_ioctl, master, TIOCSPTLCK, bytes(4))
-    slave = calls.result()
-    calls.add("ioctl", "TIOCGPTPEER", NR_ioctl, master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY, slot=slave)
-    calls.add("fchown", "terminal", NR_fchownat, slave, b"", launch.uid, 5, syscalls.AT_EMPTY_PATH)
-    calls.add("ioctl", "TIOCSCTTY", NR_ioctl, slave, TIOCSCTTY, 0)
-    # The size of the user's, before the program asks for it.
-    calls.add("ioctl", "TIOCGWINSZ", NR_ioctl, 0, TIOCGWINSZ, calls.scratch, forgiven=ANY)
-    sized = calls.if_there()
-    calls.add("ioctl", "TIOCSWINSZ", NR_ioctl, slave, TIOCSWINSZ, calls.scratch, forgiven=ANY)
-    calls.end_if(sized)
-    # struct msghdr: no name, one buffer, ancillary data with one descriptor.
-    control = calls.scratch + 64
-    data = pack("<2Q", calls.keep(b"T"), 1)
-    message = pack("<QI4xQQQQI4x", 0, 0, calls.keep(data), 1, control, 24, 0)
-    calls.store(control, 20)
-    calls.store(control + 4, 0)
-    calls.store(control + 8, SOL_SOCKET)
-    calls.store(control + 12, SCM_RIGHTS)
-    calls.store(control + 16, master)
-    calls.store(control + 20, 0)
-    calls.add("sendmsg", "terminal", NR_sendmsg, child.terminals[1].fileno(), message, 0)
-    for fd in (0, 1, 2):
-        calls.dup3(slave, fd, 0)
 
 
 def _stdio(calls: Calls, launch: Launch) -> None:

@@ -251,7 +251,11 @@ class Capture:
     def _put(self, stream: bytes, data: bytes) -> int:
         """Append ``data`` to the log; how much of it was done."""
         held = self._held[stream]
-        text, rest = _mask(held + data, self._masks) if self._masks else (data, b"")
+        text, rest = data, b""
+        if self._masks:
+            from containust.runtime.masking import masked
+
+            text, rest = masked(held + data, self._masks)
         views = frame(self.writer.prefix(stream), text) if text else []
         length = sum(map(len, views))
         if length > MAX_SIZE and len(data) > SMALL:  # next to nothing but newlines, each of which is a record
@@ -276,33 +280,6 @@ class Capture:
             self._grown[fd] = True
         except OSError:  # a limit of the host: it works with what there is
             self._grown[fd] = False
-
-
-def _mask(text: bytes, secrets: list[bytes]) -> tuple[bytes, bytes]:
-    """``text`` without its secrets (longest first), and the end of it that may be the beginning of one."""
-    done = b""
-    while True:
-        held = min((_beginning(text, secret) for secret in secrets), default=len(text))
-        if held == len(text):
-            for secret in secrets:
-                text = text.replace(secret, b"***")
-            return done + text, b""
-        # A match before it is masked first: what may begin a secret may as well be the end of one.
-        at, _, found = min(
-            (at, -len(secret), secret) for secret in secrets for at in [text.find(secret) % (len(text) + 1)]
-        )
-        if at >= held:
-            return done + text[:held], text[held:]
-        done += text[:at] + b"***"
-        text = text[at + len(found) :]
-
-
-def _beginning(text: bytes, secret: bytes) -> int:
-    """Where the end of ``text`` begins that a secret begins with; its length when there is none."""
-    at = text.find(secret[:1], max(0, len(text) - len(secret) + 1))
-    while at >= 0 and not secret.startswith(text[at:]):
-        at = text.find(secret[:1], at + 1)
-    return at % (len(text) + 1)
 
 
 _scratch: list[int] = []  # a pipe of this process: reading side, writing side, and /dev/null

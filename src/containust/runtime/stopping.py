@@ -26,6 +26,15 @@ def begin(supervisor: Supervisor, units: list[Unit]) -> None:
     _next(supervisor, units)
 
 
+def end(supervisor: Supervisor, names: list[str]) -> None:
+    """Stop units and forget them. Serves events meanwhile."""
+    supervisor.stop(names)
+    supervisor.run(lambda: all(supervisor.units[name].settled for name in names))
+    supervisor.record()
+    for name in names:
+        del supervisor.units[name]
+
+
 def _next(supervisor: Supervisor, units: list[Unit]) -> None:
     alive = [unit for unit in units if unit.handle]
     needed = {name for unit in alive for name in unit.component.depends_on}

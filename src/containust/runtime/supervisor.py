@@ -12,7 +12,7 @@ import time
 
 from containust.common import os
 from containust.common.errors import ContainustError
-from containust.runtime import health, restarts, stopping
+from containust.runtime import restarts, stopping
 from containust.runtime.events import emit
 from containust.runtime.recorder import Recorder
 from containust.runtime.state import FAILED, RUNNING, STOPPED, now
@@ -61,7 +61,7 @@ class Unit:
         self.backoff = restarts.FIRST
         self.failures = 0  # failed probes in a row
         self.probe: Handle | None = None
-        self.probe_interval = health.FAST
+        self.probe_interval = 0.0  # seconds to the next but one
         self.stopping = False  # asked to stop
         self.signalled = False  # its stop signal was sent
         self.settled = False  # ended for good
@@ -216,7 +216,11 @@ class Supervisor(Recorder):
     def _out_of_patience(unit: Unit) -> bool:
         """Whether a service that dies again and again has had the time that its health check gives it to come up."""
         check = unit.component.healthcheck
-        return check is not None and time.monotonic() - unit.first >= health.patience(check)
+        if check is None:
+            return False
+        from containust.runtime import health
+
+        return time.monotonic() - unit.first >= health.patience(check)
 
     def _dependency_failed(self, unit: Unit, name: str, what: str) -> None:
         error = ContainustError("R015", f"{unit.name} was not started: its dependency {name} {what}")
@@ -295,6 +299,8 @@ class Supervisor(Recorder):
         if arrivals >= 0 and not self.watches(arrivals):
             self.watch(arrivals, self._arrived)
         if unit.component.healthcheck:
+            from containust.runtime import health
+
             health.begin(self, unit)
 
     def _arrived(self) -> None:
@@ -332,6 +338,8 @@ class Supervisor(Recorder):
         status = self.backend.wait(handle)
         os.close(handle.pidfd)
         if unit.probe:
+            from containust.runtime import health
+
             health.end(self, unit)
         if handle.capture:
             for fd in handle.capture.fds:

@@ -43,7 +43,8 @@ class Project:
     def engine(self) -> Engine:
         """What changes the project; made on first use, so that `ps` and `exec` do without."""
         if self._engine is None:
-            from containust.runtime.engine import Engine, Options
+            from containust.runtime.engine import Engine
+            from containust.runtime.options import Options
 
             self._engine = Engine(self.home, Options(self.offline, None, self.backend))
         return self._engine

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from containust.common import os, types
+from containust.common import types
 from containust.runtime import project
-from containust.runtime.engine import Engine, Options, new_id
-from containust.runtime.plan import Step
+from containust.runtime.engine import Engine
+from containust.runtime.options import Options
+from containust.runtime.start import new_id
 from containust.runtime.state import load
 
 TYPE_CHECKING = False
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from containust.runtime.plan import Step
     from containust.runtime.supervisor import Supervisor
 
 
@@ -130,34 +132,9 @@ class Stack:
 
         The calling process forks a supervisor, which ends with the last container.
         """
-        from containust.runtime import control
+        from containust.runtime import background
 
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            os.close(reader)
-            self._background(writer)
-        os.close(writer)
-        steps = control.receive_result(reader)
-        return [Step(action, name, image, reason, []) for action, name, image, reason in steps or []]
-
-    def _background(self, writer: int) -> None:
-        from containust.runtime import control
-
-        status = 1
-        try:
-            os.setsid()
-            try:
-                supervisor, ownership, steps = self.engine.up(self._resolved, self.unit)
-            except BaseException as error:
-                control.send_result(writer, error)
-                return
-            control.send_result(writer, None, [(s.action, s.name, s.image, s.reason) for s in steps])
-            control.quiet()
-            self.engine.serve(supervisor, ownership)
-            status = 0
-        finally:
-            os._exit(status)
+        return background.up(self.engine, self._resolved, self.unit)
 
     def run(
         self,

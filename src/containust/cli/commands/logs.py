@@ -90,7 +90,7 @@ class View:
 
     def show(self, name: str, line: Line) -> None:
         """One record; pieces of a line follow each other, a piece of another container's begins a line of its own."""
-        from containust.cli.commands.run import clean
+        from containust.cli.commands.run_file import clean
 
         out = self._out[line.stream]
         before = self._inside.get(line.stream)

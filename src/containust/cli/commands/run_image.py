@@ -1,19 +1,52 @@
-"""The options of ``ctst run --image`` as a component."""
+"""``ctst run --image``: its options as a component, and the run of that."""
 
 from __future__ import annotations
 
 from containust.cli.arguments import Arguments, number
+from containust.cli.commands.run import pass_through, tell_closed_ports
 from containust.common import os
 from containust.common.errors import UsageError
 from containust.common.types import Component, Expose, Volume
+from containust.sdk.stack import Stack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from containust.cli.main import Context
+
 UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 DECIMAL = {"kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}
 BINARY = {"kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4}
+
+
+def run_image(given: Arguments, context: Context) -> int:
+    """``run --image``."""
+    if given.positional:
+        raise UsageError(f"unexpected {given.positional[0]!r}", "put the command of the container behind `--`")
+    made = component(given)
+    interactive, tty = given.flag("interactive"), given.flag("tty")
+    if tty and given.flag("detach"):
+        raise UsageError("-t and -d exclude each other", "start it with -d and use `ctst exec -t`")
+    if tty and not os.isatty(0):
+        raise UsageError("-t needs a terminal on standard input", "leave it out in scripts")
+    stack = Stack.single(
+        made,
+        published(given.many("publish"), made.name),
+        directory=context.cwd,
+        state_file=context.state_file,
+        offline=context.offline,
+        backend=context.backend,
+        forget=given.flag("rm"),
+        interactive=interactive,
+        tty=tty,
+    )
+    tell_closed_ports(stack, context)
+    if given.flag("detach"):
+        stack.up()
+        context.out(f"{made.name}\n")
+        return 0
+    return stack.run(pass_through)
 
 
 def component(given: Arguments) -> Component:

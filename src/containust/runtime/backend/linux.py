@@ -5,23 +5,15 @@ from __future__ import annotations
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import syscalls
-from containust.core.cgroup import CPU_PERIOD, Limits
 from containust.core.filesystem.devices import open_dev
 from containust.core.filesystem.rootfs import spare_numbers
-from containust.core.syscalls import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    MOUNT_ATTR_NODEV,
-    MOUNT_ATTR_NOSUID,
-    MS_PRIVATE,
-    OPEN_TREE_CLONE,
-)
 from containust.runtime import process
+from containust.runtime.backend import roots
+from containust.runtime.backend.limits import limits, on_disks
 from containust.runtime.backend.running import RunningContainers
 from containust.runtime.container import Handle, places
-from containust.runtime.launch import Bind, Launch
+from containust.runtime.launch import Launch
 from containust.runtime.logs import Capture, Writer
-from containust.runtime.network import hosts
 from containust.runtime.spawn import begin, complete
 
 TYPE_CHECKING = False
@@ -29,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from containust.common.types import Component, Expose, Volume
+    from containust.common.types import Component, Expose
     from containust.runtime.clients import Clients
     from containust.runtime.container import Job, places
     from containust.runtime.network.attachment import Attachment
@@ -126,7 +118,7 @@ class LinuxBackend(RunningContainers):
         except OSError as error:
             raise ContainustError("R003", f"{component.name}: cannot make {run}: {error.strerror}") from None
         try:
-            bounds = self._limits(component)
+            bounds = on_disks(component, self.project)
             if bounds.io_weight is not None:
                 from containust.core.cgroup.disks import check_weight
 
@@ -141,9 +133,9 @@ class LinuxBackend(RunningContainers):
             launch.layer_fd = job.layer()
             self._landlock(launch, component)
             self._devices(launch, base)
-            launch.tmpfs = scratch(component)
-            self._root(launch, job)
-            self._files(launch, job, run, base)
+            launch.tmpfs = roots.scratch(component)
+            roots.prepare(launch, job, self.project)
+            roots.mount_files(launch, job, self.project, run)
             capture = self._stdio(launch, job, run)
             if launch.overlay != "none":
                 launch.spare = spare_numbers(launch.dev_fd)
@@ -259,67 +251,6 @@ class LinuxBackend(RunningContainers):
     def _devices(launch: Launch, base: int) -> None:
         launch.dev_fd = open_dev(base)
 
-    def _root(self, launch: Launch, job: Job) -> None:
-        component = job.component
-        if not component.readonly:
-            launch.overlay = "upper"
-            base = job.container.id_base or 0
-            directory = f"{self.project.rootfs}/{job.container.id}"
-            os.makedirs(directory, 0o700, exist_ok=True)
-            os.chown(directory, base, base)  # the container's root opens the other two in it
-            for path in (f"{directory}/upper", f"{directory}/work"):
-                os.makedirs(path, 0o755, exist_ok=True)
-                os.chown(path, base, base)
-            launch.writable_fd = syscalls.open_tree(AT_FDCWD, directory, OPEN_TREE_CLONE)
-            syscalls.mount_setattr(launch.writable_fd, "", 0, propagation=MS_PRIVATE)
-            return
-        targets = [volume.target for volume in component.volumes] + [target for target, _ in launch.tmpfs]
-        plain = job.root_ready and all(_present(launch.layer_fd, target) for target in targets)
-        launch.overlay = "none" if plain else "scratch"
-
-    def _files(self, launch: Launch, job: Job, run: str, base: int) -> None:
-        contents = {
-            "hosts": hosts.hosts_file(launch.hostname, [job.component.name], launch.attachments, job.peers),
-            "hostname": hosts.hostname_file(launch.hostname),
-            "resolv.conf": hosts.resolv_conf(launch.network, offline=job.container.offline),
-        }
-        for name, content in contents.items():
-            path = f"{run}/{name}"
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            os.write(fd, content.encode())
-            if base:
-                os.fchown(fd, base, base)
-            os.close(fd)
-            tree = syscalls.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE)
-            attributes = syscalls.MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-            syscalls.mount_setattr(tree, "", 0, set=attributes, propagation=MS_PRIVATE)
-            launch.binds.append(Bind(tree, f"etc/{name}", False, idmapped=False))
-        for volume in job.component.volumes:
-            launch.binds.append(self._volume(job.component, volume, launch))
-
-    def _volume(self, component: Component, volume: Volume, launch: Launch) -> Bind:
-        source = volume.source
-        if volume.kind == "managed":
-            source = f"{self.project.volumes}/{volume.source}"
-            if not os.path.isdir(source):
-                from containust.runtime.volume_content import create
-
-                create(source, launch.layer_fd, volume.target)
-        try:
-            tree = syscalls.open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | AT_RECURSIVE)
-        except FileNotFoundError:
-            raise ContainustError(
-                "R003",
-                f"{component.name}: volume source {source} does not exist",
-                f"create it (`mkdir -p {source}`), or give a bare name for a managed volume",
-            ) from None
-        attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-        if volume.readonly:
-            attributes |= syscalls.MOUNT_ATTR_RDONLY
-        # A copy of a shared mount, as systemd makes all of them, is its peer: what is mounted on one is on the other.
-        syscalls.mount_setattr(tree, "", AT_RECURSIVE, set=attributes, propagation=MS_PRIVATE)
-        return Bind(tree, volume.target, os.path.isdir(source), idmapped=launch.id_base is not None)
-
     def _stdio(self, launch: Launch, job: Job, run: str) -> Capture | None:
         stdin, stdout, stderr = job.stdio
         if job.tty or not job.capture:
@@ -339,43 +270,15 @@ class LinuxBackend(RunningContainers):
         return Capture(Writer(self.logs(job.container)), readers, [], f"{run}/{JOURNAL_NAME}")
 
     def adopt(self, container: Container) -> Handle | None:
-        pidfd = process.hold(container)
-        if pidfd < 0:
-            return None
-        assert container.pid is not None
-        handle = Handle(container, container.pid, pidfd)
-        handle.adopted = True
-        readers: dict[int, bytes] = {}
-        for _, name, stream in STDIO:
-            try:
-                fd = os.open(f"{self.run_directory(container)}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:
-                continue
-            readers[fd] = stream
-        if readers:
-            journal = f"{self.run_directory(container)}/{JOURNAL_NAME}"
-            handle.capture = Capture(Writer(self.logs(container)), readers, [], journal)
-            from containust.runtime.takeover import take_over
+        from containust.runtime.backend.adoption import adopt
 
-            take_over(handle.capture, container, self.project)
-        return handle
-
-    def _limits(self, component: Component) -> Limits:
-        found = limits(component)
-        if found.io_max is not None or found.io_weight is not None:
-            from containust.core.cgroup import disks
-
-            bound = (volume.source for volume in component.volumes if volume.kind != "managed")
-            volumes = [source for source in bound if os.path.exists(source)]  # others are an error of their own
-            what = "io_weight" if found.io_max is None else "io_max"
-            found.disks = disks.under((self.project.directory, *volumes), what)
-        return found
+        return adopt(self, container)
 
     def drift(self, container: Container, component: Component) -> list[tuple[str, str, str]]:
         from containust.core.cgroup.drift import changed
 
         try:
-            bounds = self._limits(component)
+            bounds = on_disks(component, self.project)
         except (OSError, ContainustError):  # a volume that is gone says nothing of the limits
             bounds = limits(component)
         return changed(self.groups, self.group_path(container), bounds)
@@ -384,7 +287,7 @@ class LinuxBackend(RunningContainers):
         from containust.core.cgroup.drift import restore
 
         try:
-            restore(self.groups, self.group_path(container), self._limits(component))
+            restore(self.groups, self.group_path(container), on_disks(component, self.project))
         except OSError as error:
             raise ContainustError(
                 "R002",
@@ -459,41 +362,6 @@ class LinuxBackend(RunningContainers):
                 yield name
 
 
-def limits(component: Component) -> Limits:
-    """A component's limits in kernel terms."""
-    return Limits(
-        memory=component.memory,
-        cpu_shares=component.cpu_shares,
-        cpu_quota=None if component.cpus is None else max(1000, int(component.cpus * CPU_PERIOD)),
-        io_weight=component.io_weight,
-        io_max=component.io_max,
-        pids=component.pids,
-        devices=component.userns == "host" and _makes_nodes(component),
-    )
-
-
-def _makes_nodes(component: Component) -> bool:
-    names = {name.upper().removeprefix("CAP_") for name in component.capabilities or ()}
-    return bool(names & {"MKNOD", "ALL"})
-
-
-def scratch(component: Component) -> list[tuple[str, dict[str, str | int | None]]]:
-    """The tmpfs mounts of a container: what a read-only root needs, then what the component declares."""
-    mounts: dict[str, dict[str, str | int | None]] = {}
-    if component.readonly:
-        mounts["/tmp"] = {"mode": "1777"}
-        mounts["/run"] = {"mode": "755"}
-        mounts["/var/tmp"] = {"mode": "1777"}
-    for declared in component.tmpfs:
-        options: dict[str, str | int | None] = {"mode": "1777"}
-        if declared.size:
-            options["size"] = str(declared.size)
-        mounts[declared.target] = options
-    for volume in component.volumes:  # a volume at the same place wins
-        mounts.pop(volume.target, None)
-    return list(mounts.items())
-
-
 def _read_ahead(launch: Launch) -> None:
     """Read the program while the child still builds its root: a fresh EROFS has nothing of it in memory.
 
@@ -514,16 +382,6 @@ def _read_ahead(launch: Launch) -> None:
         finally:
             os.close(found)
         return
-
-
-def _present(root_fd: int, target: str) -> bool:
-    from containust.core.filesystem.rootfs import resolve
-
-    try:
-        os.close(resolve(root_fd, target))
-    except OSError:
-        return False
-    return True
 
 
 def _remove_tree(path: str) -> None:

@@ -13,7 +13,8 @@ from containust.common import os
 from containust.core import syscalls
 from containust.core.syscalls import CLONE_NEWPID, CLONE_PARENT
 from containust.runtime.join import flags, prepare, refused
-from containust.runtime.launch import SCM_RIGHTS, Child, Launch
+from containust.runtime.launch import Child, Launch
+from containust.runtime.pty import SCM_RIGHTS
 
 
 def join(launch: Launch, pidfd: int) -> Child:
