@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from containust.core import syscalls as sc
-from containust.runtime import events
+from containust.runtime import events, history
 from containust.runtime.project import Project
 from harness import BOX, COMMAND, Ctst, eventually, marked, supervisors
 
@@ -219,7 +219,7 @@ def test_an_event_that_was_cut_short_takes_no_other_along(tmp_path: Path) -> Non
     whole = Path(project.events).read_bytes()
     Path(project.events).write_bytes(whole + whole[: len(whole) // 2])
     events.emit(project, "started", "b", note='{"time": "no beginning"}')
-    assert [(e["event"], e["container"]) for e in events.read(project)] == [("created", "a"), ("started", "b")]
+    assert [(e["event"], e["container"]) for e in history.read(project)] == [("created", "a"), ("started", "b")]
 
 
 FAILING = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from containust.runtime import events
+from containust.runtime import events, history
 from containust.runtime.project import Project
 from harness import FULL, Ctst
 
@@ -51,7 +51,7 @@ def test_a_follower_sees_each_event_once_through_rotation(
     size = len(b'{"time":"2026-01-31T12:00:00.000000000Z","event":"started","container":"w0","number":10000}\n')
     monkeypatch.setattr(events, "MAX_SIZE", 2 * WRITERS * count * size)
     events.emit(project, "created", "first", number=-1)
-    follower = events.read(project, follow=True)
+    follower = history.read(project, follow=True)
     assert numbers([next(follower)]) == [("first", -1)]
     inodes = set()
     for at in range(rounds):
@@ -60,7 +60,7 @@ def test_a_follower_sees_each_event_once_through_rotation(
         for writer in range(WRITERS):
             own = [number for name, number in seen if name == f"w{writer}"]
             assert own == list(range(at * count, at * count + count))
-        replayed = numbers(list(events.read(project)))
+        replayed = numbers(list(history.read(project)))
         assert set(seen) <= set(replayed) and len(set(replayed)) == len(replayed)
         if os.path.exists(project.events):
             inodes.add(os.stat(project.events).st_ino)
@@ -92,9 +92,9 @@ def test_a_kill_in_the_middle_of_a_rotation_loses_nothing(
                 events.emit(project, "started", "a", number=number)
     count = number + 1
     assert count < 20
-    assert numbers(list(events.read(project))) == [("a", number) for number in range(count)]
+    assert numbers(list(history.read(project))) == [("a", number) for number in range(count)]
     events.emit(project, "started", "a", number=count)
-    assert numbers(list(events.read(project))) == [("a", number) for number in range(count + 1)]
+    assert numbers(list(history.read(project))) == [("a", number) for number in range(count + 1)]
     assert (tmp_path / "events.jsonl.1").exists()
 
 
@@ -107,7 +107,7 @@ def test_what_lies_in_the_way_of_a_rotation_is_replaced_and_not_written_to(
     (tmp_path / "events.jsonl.1").symlink_to(precious)
     for number in range(12):
         events.emit(project, "started", "a", number=number)
-    assert numbers(list(events.read(project))) == [("a", number) for number in range(12)]
+    assert numbers(list(history.read(project))) == [("a", number) for number in range(12)]
     assert precious.read_text() == "precious"
     assert not (tmp_path / "events.jsonl.1").is_symlink()
 

@@ -90,7 +90,7 @@ class Parser:
         self.at += 1
         token = self.tokens[self.at]
         if token[0] != STRING:
-            self.error(f"expected the path of a file, found {shown(token)}", ['write IMPORT "file.ctst"'])
+            self.expected("the path of a file", ['write IMPORT "file.ctst"'])
             self.to_statement()
             return None
         self.at += 1
@@ -116,14 +116,9 @@ class Parser:
             self.to_statement()
             return None
         if name.text in NAMESPACES:
-            self.problems.add(
-                "E001",
-                self.source,
-                name.start,
-                name.end,
-                f"{name.text!r} cannot name a component",
-                [f"${{{name.text}.…}} in strings means something else"],
-            )
+            from containust.compose.recovery import reserved_name
+
+            reserved_name(self, name)
         node = ComponentNode(start, self.source, name)
         if self.tokens[self.at][0] == "FROM":
             self.at += 1
@@ -175,15 +170,9 @@ class Parser:
                 node.damaged = True
                 if kind != END or not self.end_reported:
                     self.end_reported = self.end_reported or kind == END
-                    self.problems.add(
-                        "E001",
-                        self.source,
-                        token[1],
-                        token[2],
-                        f"component {node.name.text!r} is not closed",
-                        ["close it with }"],
-                        [(self.source, brace[1], brace[2], "opened here")],
-                    )
+                    from containust.compose.recovery import component_unclosed
+
+                    component_unclosed(self, node, token, brace)
                 return
             else:
                 from containust.compose.recovery import property_error
@@ -198,10 +187,7 @@ class Parser:
             self.to_statement()
             return None
         if self.tokens[self.at][0] != "->":
-            self.error(
-                f"expected -> after {name.text!r}, found {shown(self.tokens[self.at])}",
-                ["write CONNECT a -> b, where a depends on b"],
-            )
+            self.expected(f"-> after {name.text!r}", ["write CONNECT a -> b, where a depends on b"])
             self.to_statement()
             return None
         self.at += 1
@@ -226,10 +212,9 @@ class Parser:
             self.at += 1
             address = Value("string", token[1], token[2], token[3])
             if self.tokens[self.at][0] != ":":
-                help = ['write EXPOSE "address":host:container']
-                if isinstance(token[3], str) and token[3][:1].isdigit():
-                    help.append(f"ports are written without quotes: EXPOSE {token[3][:60]}")
-                self.error("expected : after the address", help)
+                from containust.compose.recovery import no_colon
+
+                no_colon(self, token)
                 self.to_statement()
                 return None
             self.at += 1
@@ -249,7 +234,7 @@ class Parser:
             self.at += 1
             token = self.tokens[self.at]
             if token[0] != IDENT or token[3] not in ("tcp", "udp"):
-                self.error(f"expected tcp or udp, found {shown(token)}", ["only these can be published"])
+                self.expected("tcp or udp", ["only these can be published"])
                 self.to_statement()
                 return None
             protocol = token[3]
@@ -280,12 +265,9 @@ class Parser:
         if token[0] == IDENT:
             self.at += 1
             return Name(token[3], token[1], token[2])
-        help = []
-        if token[0] in KEYWORDS:
-            help = [f"{token[0]} is a keyword; keywords cannot be names"]
-        elif token[0] == STRING:
-            help = ["names are written without quotes"]
-        self.error(f"expected {what}, found {shown(token)}", help)
+        from containust.compose.recovery import no_name
+
+        no_name(self, token, what)
         return None
 
     # Values
@@ -306,7 +288,9 @@ class Parser:
         if kind in OPENING:
             if depth == DEEPEST:
                 self.error("lists and maps are nested too deeply", [f"at most {DEEPEST} levels"])
-                self.skip_brackets()
+                from containust.compose.mistakes import skip_brackets
+
+                skip_brackets(self)
                 return Value("error", token[1], token[2], None)
             return self.sequence(depth + 1) if kind == "[" else self.mapping(depth + 1)
         from containust.compose.recovery import no_value
@@ -331,7 +315,7 @@ class Parser:
                 if item is not None:
                     items.append(item)
             else:
-                self.error(f"expected a value or ], found {shown(token)}", [])
+                self.expected("a value or ]", [])
                 kind = "error"
                 self.at += 1
                 continue
@@ -380,7 +364,7 @@ class Parser:
                 kind = "error"
                 break
             else:
-                self.error(f"expected a key or }}, found {shown(token)}", ["write { KEY = value }"])
+                self.expected("a key or }", ["write { KEY = value }"])
                 kind = "error"
                 from containust.compose.recovery import to_key
 
@@ -411,65 +395,19 @@ class Parser:
     # Going on after a mistake
 
     def error(self, message: str, help: list[str], token: Token | None = None) -> None:
-        token = token or self.tokens[self.at]
-        if token[0] == UNREADABLE:
-            return
-        if token[0] == END:
-            if self.end_reported:
-                return
-            self.end_reported = True
-        if token[0] in STATEMENTS and self.at:
-            from containust.compose.recovery import first_on_line
+        """Report a mistake at ``token``, the one here unless another is given."""
+        from containust.compose.mistakes import report
 
-            if first_on_line(self.source.text, token[1]):  # what is wrong is the line before
-                self.line_ends(message.partition(", found ")[0])
-                return
-        self.problems.add("E001", self.source, token[1], token[2], message, help)
+        report(self, message, help, token or self.tokens[self.at])
 
-    def line_ends(self, message: str) -> None:
-        """Report what is missing behind the token before this one."""
-        end = self.tokens[self.at - 1][2]
-        self.problems.add("E001", self.source, end, end, f"{message}, found the end of the line")
+    def expected(self, what: str, help: list[str]) -> None:
+        """Report that something else is here than ``what``."""
+        from containust.compose.mistakes import shown
+
+        self.error(f"expected {what}, found {shown(self.tokens[self.at])}", help)
 
     def to_statement(self) -> None:
         """Skip to where the next statement starts."""
-        tokens = self.tokens
-        while tokens[self.at][0] != END:
-            kind = tokens[self.at][0]
-            if kind in STATEMENTS and tokens[self.at + 1][0] != "=":
-                return
-            if kind == IDENT and tokens[self.at][3].upper() in STATEMENTS and tokens[self.at + 1][0] != "=":
-                from containust.compose.recovery import first_on_line
+        from containust.compose.mistakes import to_statement
 
-                if first_on_line(self.source.text, tokens[self.at][1]):
-                    return  # in the wrong case, and read all the same
-            self.at += 1
-
-    def skip_brackets(self) -> None:
-        """Skip the bracket here with all that it encloses."""
-        tokens = self.tokens
-        depth = 0
-        while True:
-            kind = tokens[self.at][0]
-            if kind == END:
-                self.end_reported = True
-                return
-            if kind in OPENING:
-                depth += 1
-            elif kind in CLOSING:
-                depth -= 1
-            self.at += 1
-            if depth == 0:
-                return
-
-
-def shown(token: Token) -> str:
-    """A token as a message names it."""
-    if token[0] == STRING:
-        return "a string"
-    if token[0] == END:
-        return "the end of the file"
-    if token[0] == INT:
-        return f"the number {token[3]}"
-    text = str(token[3])
-    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+        to_statement(self)

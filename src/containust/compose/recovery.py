@@ -6,13 +6,14 @@ A boundary is the start of a statement or of a property, so that one run reports
 from __future__ import annotations
 
 from containust.common.suggest import nearest
-from containust.compose.parser import CLOSING, OPENING, VALUES, shown
+from containust.compose.mistakes import first_on_line, line_ends, shown, skip_brackets
+from containust.compose.parser import CLOSING, OPENING, VALUES
 from containust.compose.tree import END, IDENT, INT, KEYWORDS, STATEMENTS, STRING, UNREADABLE, Entry, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from containust.compose.parser import Parser
-    from containust.compose.tree import ComponentNode, Statement, Token
+    from containust.compose.tree import ComponentNode, Name, Statement, Token
 
 
 def no_statement(parser: Parser, token: Token) -> Statement | None:
@@ -41,6 +42,49 @@ def no_statement(parser: Parser, token: Token) -> Statement | None:
     parser.at -= 1
     read = {"COMPONENT": parser.component, "CONNECT": parser.connect, "EXPOSE": parser.expose, "IMPORT": parser.import_}
     return read[meant]()
+
+
+def no_name(parser: Parser, token: Token, what: str) -> None:
+    """Something else stands where a name belongs, that of ``what``."""
+    help = []
+    if token[0] in KEYWORDS:
+        help = [f"{token[0]} is a keyword; keywords cannot be names"]
+    elif token[0] == STRING:
+        help = ["names are written without quotes"]
+    parser.expected(what, help)
+
+
+def reserved_name(parser: Parser, name: Name) -> None:
+    """A component is called what interpolations begin with."""
+    parser.problems.add(
+        "E001",
+        parser.source,
+        name.start,
+        name.end,
+        f"{name.text!r} cannot name a component",
+        [f"${{{name.text}.…}} in strings means something else"],
+    )
+
+
+def component_unclosed(parser: Parser, node: ComponentNode, token: Token, brace: Token) -> None:
+    """Report that the component opened at ``brace`` ends before ``token``."""
+    parser.problems.add(
+        "E001",
+        parser.source,
+        token[1],
+        token[2],
+        f"component {node.name.text!r} is not closed",
+        ["close it with }"],
+        [(parser.source, brace[1], brace[2], "opened here")],
+    )
+
+
+def no_colon(parser: Parser, address: Token) -> None:
+    """No port comes behind the ``address`` of an EXPOSE."""
+    help = ['write EXPOSE "address":host:container']
+    if isinstance(address[3], str) and address[3][:1].isdigit():
+        help.append(f"ports are written without quotes: EXPOSE {address[3][:60]}")
+    parser.error("expected : after the address", help)
 
 
 def no_port(parser: Parser, token: Token) -> None:
@@ -148,7 +192,7 @@ def no_value(parser: Parser, token: Token) -> Value | None:
         return Value("error", token[1], parser.tokens[parser.at - 1][2], None)
     ends = token[0] in CLOSING or (token[0] != END and parser.tokens[parser.at + 1][0] == "=")
     if ends and first_on_line(parser.source.text, token[1]):
-        parser.line_ends("expected a value")
+        line_ends(parser, "expected a value")
         return None
     parser.error(
         f"expected a value, found {shown(token)}",
@@ -214,7 +258,7 @@ def to_key(parser: Parser) -> None:
     """Skip to where the next entry of a map may start, or the map end; at least one token."""
     while True:
         if parser.tokens[parser.at][0] in OPENING:
-            parser.skip_brackets()
+            skip_brackets(parser)
         else:
             parser.at += 1
         kind, start = parser.tokens[parser.at][:2]
@@ -225,11 +269,3 @@ def to_key(parser: Parser) -> None:
             return
         if first_on_line(parser.source.text, start):
             return
-
-
-def first_on_line(text: str, at: int) -> bool:
-    """Whether only white space stands between the start of the line and ``at``."""
-    at -= 1
-    while at >= 0 and text[at] in " \t\r":
-        at -= 1
-    return at < 0 or text[at] == "\n"

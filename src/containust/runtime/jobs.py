@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from containust.common.types import Ref
-from containust.runtime import values
 from containust.runtime.container import Job, places
 
 TYPE_CHECKING = False
@@ -40,7 +39,7 @@ class Jobs:
             image.config,
             lambda: self._images.root(image),
             image.standard_targets,
-            lambda ref: values.look_up(component, ref, state, masks, self._secret),
+            lambda ref: self._look_up(component, ref, state, masks),
         )
         job.masks = masks
         job.peers = self.peers(container, state)
@@ -70,6 +69,11 @@ class Jobs:
                 for part in value:
                     if isinstance(part, Ref) and part.kind == "secret":
                         self._secret(part.name)
+
+    def _look_up(self, component: Component, ref: Ref, state: State, masks: list[bytes]) -> str:
+        from containust.runtime.values import look_up
+
+        return look_up(component, ref, state, masks, self._secret)
 
     def _secret(self, name: str) -> str:
         from containust.compose.secrets import find_secret

@@ -170,11 +170,9 @@ class Supervisor(Recorder):
     def _too_late(self, timeout: float) -> None:
         for unit in self.units.values():
             if unit.name in self.waiting or (unit.container.health == "starting" and not unit.settled):
-                error = ContainustError(
-                    "R014", f"{unit.name} was not up after {timeout:g} s", "allow more with --timeout"
-                )
-                error.container = unit.name
-                self.failed[unit.name] = error
+                from containust.runtime import unready
+
+                self.failed[unit.name] = unready.too_late(unit.name, timeout)
                 return
 
     def _pending(self) -> bool:
@@ -202,11 +200,11 @@ class Supervisor(Recorder):
             if container.state == RUNNING:
                 if dependency.component.healthcheck and container.health != "healthy":
                     if container.health == "unhealthy":
-                        self._dependency_failed(unit, name, "is unhealthy")
+                        self._dependency_failed(unit, container)
                     return False
             elif container.state == FAILED:
                 if dependency.settled or self._out_of_patience(dependency):
-                    self._dependency_failed(unit, name, f"ended with {ending(container)}")
+                    self._dependency_failed(unit, container)
                 return False  # its restart policy has another try
             elif container.state != STOPPED:
                 return False
@@ -222,10 +220,10 @@ class Supervisor(Recorder):
 
         return time.monotonic() - unit.first >= health.patience(check)
 
-    def _dependency_failed(self, unit: Unit, name: str, what: str) -> None:
-        error = ContainustError("R015", f"{unit.name} was not started: its dependency {name} {what}")
-        error.container = name
-        self.failed.setdefault(unit.name, error)
+    def _dependency_failed(self, unit: Unit, dependency: Container) -> None:
+        from containust.runtime import unready
+
+        self.failed.setdefault(unit.name, unready.dependency_failed(unit.name, dependency))
 
     def _launch(self, units: list[Unit]) -> None:
         """Create and start containers together."""
@@ -383,21 +381,6 @@ class Supervisor(Recorder):
             unit.name in self.units[name].component.depends_on for name in self.waiting
         ):
             return  # that one was not started, is the message
-        error = ContainustError(
-            "R014",
-            f"{unit.name} is unhealthy: its health check has not succeeded",
-            "mend what it checks, or give it more time with start_period or retries",
-        )
-        error.container = unit.name
-        self.failed[unit.name] = error
+        from containust.runtime import unready
 
-
-def ending(container: Container) -> str:
-    """How a container ended, in words."""
-    if container.oom_killed:
-        return "an out-of-memory kill"
-    if container.signal:
-        return f"signal {container.signal}"
-    if container.exit_code is None:
-        return "an unknown status"
-    return f"exit status {container.exit_code}"
+        self.failed[unit.name] = unready.unhealthy(unit.name)

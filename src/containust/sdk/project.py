@@ -239,7 +239,7 @@ class Project:
 
     def events(self, *, follow: bool = False, since: str | None = None) -> Iterator[dict[str, Any]]:
         """Recorded events, oldest first; with ``follow`` also those to come."""
-        from containust.runtime.events import read
+        from containust.runtime.history import read
 
         return read(self.home, follow, since)
 

@@ -213,24 +213,9 @@ class RunningContainers:
         return self.groups.find(self.group_path(container)).oom_kills() > 0
 
     def write_hosts(self, container: Container, peers: Mapping[str, list[Attachment]]) -> None:
-        """Rewrite the files by which a running container finds others, where they are: it has them mounted."""
-        from containust.runtime.container import places
-        from containust.runtime.network.hosts import hosts_file, resolv_conf
+        from containust.runtime.backend.host_files import rewrite
 
-        hostname = container.spec.get("hostname") or container.name
-        contents = {
-            "hosts": hosts_file(hostname, [container.name], places(container.attachments), peers),
-            "resolv.conf": resolv_conf(offline=container.offline),
-        }
-        for name, content in contents.items():
-            try:
-                fd = os.open(f"{self.run_directory(container)}/{name}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                return  # it has ended meanwhile
-            try:
-                _replace(fd, content.encode())
-            finally:
-                os.close(fd)
+        rewrite(self.run_directory(container), container, peers)
 
     def network_bytes(self, container: Container) -> tuple[int | None, int | None]:
         """Bytes received and sent, of a container whose interfaces do not end in this network namespace."""
@@ -250,10 +235,3 @@ def declared_mask(component: Component) -> int:
 
     declared = component.capabilities
     return capability.DEFAULT_MASK if declared is None else capability.parse(declared)
-
-
-def _replace(fd: int, content: bytes) -> None:
-    """Make ``content`` the whole of an open file, if it is not."""
-    if os.read(fd, len(content) + 1) != content:
-        os.pwrite(fd, content, 0)
-        os.ftruncate(fd, len(content))
