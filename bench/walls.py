@@ -1,9 +1,10 @@
 """One container's start with each wall on and off, beside runc.
 
-    python bench/walls.py [--runs N] [--pause SECONDS] [--json FILE]
+    python bench/walls.py [--ctst PATH] [--runs N] [--pause SECONDS] [--json FILE]
 
-Every case of ours is started alike, by this interpreter from the sources beside this script; what a wall costs is the
-difference from the line "all on". "off" replaces the wall's system calls by nothing, which no file can do.
+The first line is the installed command; the others are the same code with its bundle of bytecode, started by hand so
+that a wall can be taken away: "off" leaves out the wall's system calls, which no file can do. What a wall costs is the
+difference from the line "all on".
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
+import subprocess
 
 from peers import engines
 from peers.place import Place
 from peers.timing import Case, interleave, report
 
-SOURCE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src")
 START = """
-import gc, sys
+import gc, marshal, posix, sys
 gc.disable()
-sys.path.insert(0, {source!r})
+packages = {packages!r}
+sys.path.append(packages)
+file = posix.open(f"{{packages}}/containust/__pycache__/run-image.{{sys.implementation.cache_tag}}.bundle", 0)
+linker, extensions, modules = marshal.loads(posix.read(file, posix.fstat(file).st_size))
+posix.close(file)
+exec(linker)
+assert link(extensions, modules, packages)
 from containust.cli.main import run
 from containust.common import types
 from containust.core import capability, landlock, seccomp, syscalls
@@ -30,9 +36,9 @@ from containust.core.filesystem import rootfs
 run()
 """
 USER = """
-def apply(prepared, uid):
-    capability.check(capability.syscall(capability._NR_SETRESUID, uid, uid, uid), "setresuid", uid)
-    capability.prctl(capability.PR_SET_NO_NEW_PRIVS, 1)
+def apply(calls, prepared, uid):
+    calls.setresuid(uid)
+    calls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
 capability.apply = apply
 """
 CGROUP = """
@@ -42,7 +48,7 @@ v1.V1Manager.controllers = property(lambda self: (), lambda self, value: None)
 """
 WALLS = {
     "userns": 'types.COMPONENT_DEFAULTS["userns"] = "host"',
-    "seccomp": "seccomp.load = lambda filter: None",
+    "seccomp": "seccomp.load = lambda *given: None",
     "landlock": "landlock.ruleset = lambda *given: None",
     "capabilities": USER,
     "cgroup": CGROUP,
@@ -56,11 +62,22 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between runs")
     parser.add_argument("--json", help="write the raw times to this file")
+    parser.add_argument("--ctst", help="path of the ctst to measure")
     options = parser.parse_args()
     with Place() as place:
+        command, environment, skipped = engines.ctst(place, options.ctst)
+        if skipped:
+            parser.error(skipped)
+        image = ["run", "--rm", "--image", f"tar://{place.tar}", "--", *TRUE]
+        subprocess.run([*command, *image], check=True, env=environment)  # imports it, and writes the bundle
+        subprocess.run([*command, *image], check=True, env=environment)
+        installed = Case("ctst", [*command, *image], "all on, as installed", environment=environment)
         patches = {"all on": "", **{f"without {name}": patch for name, patch in WALLS.items()}}
         patches["all off"] = "\n".join(WALLS.values())
-        cases = [case(place, name, patch) for name, patch in patches.items()]
+        programs = {name: program(command[0], patch) for name, patch in patches.items()}
+        cases = [installed]
+        for name, words in programs.items():
+            cases.append(Case(name, [*words, *command[1:], *image], "", environment=environment))
         skipped = engines.missing("runc")
         bundle = "" if skipped else engines.bundle(place, "runc", TRUE, "runc")
         argv = ["runc", "--root", f"{place.scratch}/runc", "run", "-b", bundle, "bench-runc"]
@@ -70,14 +87,17 @@ def main() -> None:
         differences(cases)
 
 
-def case(place: Place, name: str, patch: str) -> Case:
-    directory = f"{place.scratch}/ctst"
-    os.makedirs(directory, exist_ok=True)
-    program = START.format(source=SOURCE, patch=patch)
-    words = ["-C", directory, "run", "--rm", "--image", f"tar://{place.tar}", "--", *TRUE]
-    return Case(
-        name, [sys.executable, "-IS", "-c", program, *words], "no bundle of bytecode", environment=place.environment
+def program(ctst: str, patch: str) -> list[str]:
+    """The interpreter of the installed ``ctst``, with its code but for what ``patch`` takes away."""
+    place = os.path.dirname(os.path.dirname(os.path.realpath(ctst)))
+    python = f"{place}/bin/python3"
+    found = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
+    return [python, "-IS", "-c", START.format(packages=found.stdout.strip(), patch=patch)]
 
 
 def differences(cases: list[Case]) -> None:

@@ -32,6 +32,7 @@ class V1Manager:
     def __init__(self, root: str) -> None:
         self.root = root
         self.controllers = tuple(name for name in ALWAYS if os.path.isdir(f"{root}/{name}"))
+        self._made: dict[str, list[str]] = {}  # path -> controllers of the groups that this process has made
 
     def create(self, path: str, limits: Limits) -> V1Cgroup:
         group = V1Cgroup(self.root, path, [])
@@ -50,11 +51,13 @@ class V1Manager:
                 f"cannot set a limit in {error.filename}: {error.strerror}",
                 "`ctst doctor` shows which controllers this host offers",
             ) from None
+        self._made[path] = group.controllers
         return group
 
     def find(self, path: str) -> V1Cgroup:
-        present = [name for name in ALL if os.path.isdir(f"{self.root}/{name}/{path}")]
-        return V1Cgroup(self.root, path, present)
+        made = self._made.get(path)
+        present = made if made else [name for name in ALL if os.path.isdir(f"{self.root}/{name}/{path}")]
+        return V1Cgroup(self.root, path, list(present))
 
     def control_files(self, path: str, limits: Limits) -> list[tuple[str, str]]:
         return [
