@@ -13,18 +13,35 @@ import pytest
 import containust
 
 SOURCE = Path(containust.__file__).parent
-LAUNCHER = SOURCE.parents[1] / "scripts" / "ctst"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """A tree as an installer leaves it: bin/ctst, bin/python3, lib/pythonX.Y/site-packages/containust."""
-    launcher = LAUNCHER if LAUNCHER.exists() else Path(sys.executable).parent / "ctst"
+@pytest.fixture(params=["script", "shipped launcher", "built launcher"])
+def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A tree as an installer leaves it: bin/ctst, bin/python3, lib/pythonX.Y/site-packages/containust.
+
+    The command is the script, or the launcher, as it is shipped and as its source gives it, and the script behind it.
+    """
     (tmp_path / "bin").mkdir()
-    shutil.copy(launcher, tmp_path / "bin/ctst")
+    command = tmp_path / "bin/ctst"
+    if request.param == "script":
+        shutil.copy(SCRIPTS / "ctst", command)
+    else:
+        (tmp_path / "share/containust").mkdir(parents=True)
+        shutil.copy(SCRIPTS / "ctst", tmp_path / "share/containust/ctst")
+        if request.param == "built launcher":
+            subprocess.run(["gcc", *BUILD.split(), "-o", command, SCRIPTS / "launcher.c"], check=True)
+        else:
+            shutil.copy(SCRIPTS / f"launcher-{os.uname().machine}", command)
     os.symlink(os.path.realpath(sys.executable), tmp_path / "bin/python3")
     shutil.copytree(SOURCE, packages(tmp_path) / "containust", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
+
+
+BUILD = (
+    "-Os -static -nostdlib -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-pie -no-pie "
+    "-Wl,--build-id=none,-z,noseparate-code,-z,noexecstack,-s -Wall -Wextra -Werror"
+)
 
 
 def packages(tree: Path) -> Path:
@@ -94,3 +111,29 @@ def test_a_user_who_may_not_write_there_goes_without(installed: Path) -> None:
     done = subprocess.run([installed / "bin/ctst", "ps"], cwd=installed, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert [name for name in os.listdir(cache) if "bundle." in name] == []
+
+
+def test_the_command_is_found_through_links_and_passes_on_what_it_was_given(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere/ctst"
+    link.symlink_to(installed / "bin/ctst")
+    command = packages(installed) / "containust/cli/commands/ps.py"
+    tell = "context.out(repr((words, dict(os.environ))))"
+    command.write_text(f"import os\ndef run(words, context):\n    {tell}\n    return 3\n")
+    words = ["ps", "", "two words", "--", "\udcff", "x" * 100_000]
+    done = subprocess.run([link, *words], env={"A": "b"}, cwd="/", capture_output=True, check=False)
+    assert done.returncode == 3
+    given, environ = eval(done.stdout)
+    assert given == words[1:]
+    assert environ["A"] == "b" and "PATH" not in environ
+
+
+def test_without_an_interpreter_beside_it_the_one_in_path_is_taken(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (installed / "bin/python3").rename(tmp_path / "other/python3")
+    environ = {"PATH": f"/no/such:{tmp_path / 'other'}"}
+    argv = [str(installed / "bin/ctst"), "--version"]
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout == f"ctst {containust.__version__}\n", done.stderr
+    done = subprocess.run(argv, env={"PATH": "/no/such"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 127 and "python3" in done.stderr

@@ -131,6 +131,10 @@ class User:
         (copy / "bin").mkdir()
         shutil.copytree(Path(sysconfig.get_path("purelib")) / "containust", target / "containust")
         shutil.copy(COMMAND[0], copy / "bin/ctst")
+        script = Path(COMMAND[0]).parent.parent / "share/containust/ctst"
+        if script.exists():  # behind a launcher
+            (copy / "share/containust").mkdir(parents=True)
+            shutil.copy(script, copy / "share/containust/ctst")
         (copy / "bin/python3").symlink_to(os.path.realpath(sys.executable))
         subprocess.run(["chmod", "-R", "a+rX", str(copy)], check=True)
         return [str(copy / "bin/ctst")]
