@@ -113,6 +113,16 @@ def test_a_user_who_may_not_write_there_goes_without(installed: Path) -> None:
     assert [name for name in os.listdir(cache) if "bundle." in name] == []
 
 
+def test_what_is_imported_late_is_found_from_another_directory(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for words in (["ps"], ["-C", "elsewhere", "ps", "--no-such-option"]):
+        done = subprocess.run(
+            [f"../{installed.name}/bin/ctst", *words], cwd=installed, capture_output=True, text=True, check=False
+        )
+    assert bundle(installed).exists()
+    assert done.returncode == 2 and done.stderr.startswith("error") and "Traceback" not in done.stderr, done.stderr
+
+
 def test_the_command_is_found_through_links_and_passes_on_what_it_was_given(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere/ctst"
