@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from containust.runtime.backend.linux import remove_directory
 from harness import BOX, Ctst, eventually, pids, read
 
 ONE = 'COMPONENT {name} {{\n image = "host:///bin/busybox"\n command = ["sh", "-c", "{script}"]\n {more}\n}}\n'
@@ -227,3 +228,26 @@ def test_a_connection_waits_for_health_and_an_unhealthy_one_stops_the_start(ctst
     assert done.status == 1 and "error[R015]" in done.err and "unhealthy" in done.err, done
     assert ctst.rows() == {}
     ctst.assert_clean()
+
+
+def test_a_run_directory_goes_also_while_others_remove_and_make_files_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exec's client that ends meanwhile takes its mark away; one that begins makes one."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    for name in ("hosts", "exec-1", "hostname"):
+        (directory / name).touch()
+    listed = os.listdir
+
+    def changed_behind_our_back(path: str) -> list[str]:
+        names = listed(path)
+        if "exec-1" in names:
+            (directory / "exec-1").unlink()
+            (directory / "exec-2").touch()
+        return names
+
+    monkeypatch.setattr(os, "listdir", changed_behind_our_back)
+    remove_directory(str(directory))
+    assert not directory.exists()
+    remove_directory(str(directory))

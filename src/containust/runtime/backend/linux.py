@@ -337,7 +337,7 @@ class LinuxBackend(RunningContainers):
             group.kill()
             group.remove()
         self.groups.prune(path.rpartition("/")[0])
-        _remove_tree(self.run_directory(container))
+        remove_directory(self.run_directory(container))
 
     def remove_root(self, container: Container) -> None:
         """Delete the container's writable layer."""
@@ -384,10 +384,23 @@ def _read_ahead(launch: Launch) -> None:
         return
 
 
-def _remove_tree(path: str) -> None:
-    try:
-        for name in os.listdir(path):
-            os.unlink(f"{path}/{name}")
-        os.rmdir(path)
-    except FileNotFoundError:
-        pass
+def remove_directory(path: str) -> None:
+    """Remove a directory of files, also where others remove and make some: the client of an exec has its mark there."""
+    while True:
+        try:
+            names = os.listdir(path)
+        except FileNotFoundError:
+            return
+        for name in names:
+            try:
+                os.unlink(f"{path}/{name}")
+            except FileNotFoundError:
+                pass
+        try:
+            os.rmdir(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != syscalls.ENOTEMPTY:
+                raise
