@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import statistics
 import sys
 import time
@@ -61,9 +62,13 @@ def spawn(argv: list[str], environment: dict[str, str] | None = None, output: st
 
 
 def interleave(cases: list[Case], runs: int, pause: float, scratch: str) -> None:
-    """A B C A B C …: one warm-up round, then ``runs`` rounds. A case that fails is skipped from there on."""
+    """One warm-up round, then ``runs`` rounds of all cases. A case that fails is skipped from there on.
+
+    Each round has an order of its own: what the kernel still tears down of one case is the next one's burden.
+    """
+    orders = random.Random(1)
     for number in range(runs + 1):
-        for case in cases:
+        for case in orders.sample(cases, len(cases)):
             if case.skipped:
                 continue
             try:

@@ -22,6 +22,8 @@ from containust.image.store import ImageStore
 from containust.image.verify import verify_root
 from harness import FULL
 
+pytestmark = pytest.mark.timeout(3600 if FULL else 120)
+
 CODES = ("I001", "I002", "I003", "I004")
 LAYERS = [
     tar(
