@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -205,3 +206,16 @@ def test_ctrl_c_while_starting_leaves_nothing(ctst: Ctst) -> None:
         out, err = process.communicate(timeout=30)
         assert b"Traceback" not in out + err, err
         ctst.assert_clean()
+
+
+def test_what_has_ended_by_the_record_goes_too_when_its_supervisor_was_killed_between(ctst: Ctst) -> None:
+    stack(ctst)
+    ctst.ok("run", "-d")
+    ctst.ok("stop", "-t", "1")
+    state = json.loads((ctst.directory / ".containust/state/state.json").read_text())
+    directory = ctst.directory / ".containust/run" / state["containers"][0]["id"]
+    directory.mkdir()
+    (directory / "hosts").touch()
+    ctst.ok("stop")
+    ctst.assert_clean()
+    ctst.ok("rm")

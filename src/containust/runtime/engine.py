@@ -296,10 +296,12 @@ class Engine:
         """
         self.backend.begin()
         state = load(self.project)
-        strays = [id for id in self.backend.list() if id not in state.containers and not self._others()]
+        listed = list(self.backend.list())
+        strays = [id for id in listed if id not in state.containers and not self._others()]
         if (
             strays
             or self.inherited
+            or any(id in state.containers and self.left_over(state.containers[id]) for id in listed)
             or any(map(self.stale, state.containers.values()))
             or (self._killed() and not any(map(alive, state.containers.values())))
         ):
@@ -307,6 +309,12 @@ class Engine:
 
             return repair(self, strays)
         return state
+
+    def left_over(self, container: Container) -> bool:
+        """Whether whoever recorded that it has ended was killed before removing what the host has of it."""
+        if container.state in (RUNNING, CREATED) or alive(container):
+            return False
+        return container.unit == self.supervises or not Ownership.held(self.project, container.unit)
 
     def sweep(self, state: State) -> None:
         """Delete logs and writable layers that a killed process left: of containers that are in no record.

@@ -26,6 +26,8 @@ def repair(engine: Engine, strays: list[str]) -> State:
                     del state.containers[container.id]
                 else:
                     container.ended()
+            elif engine.left_over(container):
+                engine.backend.remove(container)
         engine.sweep(state)
         for id in strays:
             if id not in state.containers:
