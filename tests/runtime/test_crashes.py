@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import signal
+import threading
 import time
 
 import pytest
@@ -208,14 +210,23 @@ def test_ctrl_c_while_starting_leaves_nothing(ctst: Ctst) -> None:
         ctst.assert_clean()
 
 
-def test_what_has_ended_by_the_record_goes_too_when_its_supervisor_was_killed_between(ctst: Ctst) -> None:
+@pytest.mark.parametrize("dying", [False, True])
+def test_what_has_ended_by_the_record_goes_too_when_its_supervisor_was_killed_between(ctst: Ctst, dying: bool) -> None:
+    """Also by a command that finds the killed one still there, with its lock."""
     stack(ctst)
     ctst.ok("run", "-d")
+    lock = next((ctst.directory / ".containust/run").glob("*.lock"))
     ctst.ok("stop", "-t", "1")
     state = json.loads((ctst.directory / ".containust/state/state.json").read_text())
     directory = ctst.directory / ".containust/run" / state["containers"][0]["id"]
     directory.mkdir()
     (directory / "hosts").touch()
+    holder = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    if dying:
+        threading.Timer(0.5, os.close, [holder]).start()
+    else:
+        os.close(holder)
     ctst.ok("stop")
     ctst.assert_clean()
     ctst.ok("rm")

@@ -48,7 +48,8 @@ def stop(engine: Engine, names: list[str], timeout: float | None = None, force: 
             container.wanted = STOPPED
     supervise(engine, {container.unit for container in running})
     _end(engine, running, timeout, force)
-    _settled(engine, [container.id for container in running], {c.unit for c in running})
+    # Also of what had ended before: who recorded that may still be removing it, or be on the way out, killed.
+    _settled(engine, [container.id for container in running], {container.unit for container in chosen})
     return [container.name for container in running]
 
 
