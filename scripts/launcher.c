@@ -11,6 +11,8 @@
  *        -Wl,--build-id=none,-z,noseparate-code,-z,noexecstack,-s -o launcher-$(uname -m) launcher.c
  */
 
+#include "../src/containust/core/data/call.h"
+
 #define AT_FDCWD -100
 #define LONGEST 4096 /* PATH_MAX */
 #define SCRIPT "/../share/containust/ctst"
@@ -27,27 +29,6 @@
 #define NR_exit_group 94
 #define NR_execve 221
 #endif
-
-static long call(long number, long a, long b, long c, long d)
-{
-#if defined(__x86_64__)
-    long result;
-    register long r10 __asm__("r10") = d;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
-                     : "rcx", "r11", "memory");
-    return result;
-#else
-    register long x8 __asm__("x8") = number;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
-    return x0;
-#endif
-}
 
 static char *append(char *to, const char *text)
 {

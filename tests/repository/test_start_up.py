@@ -78,19 +78,25 @@ def running(ctst: Ctst) -> Ctst:
     return ctst
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_imports_what_is_listed_and_no_more(running: Ctst, command: str) -> None:
+def ran(ctst: Ctst, *argv: str) -> subprocess.CompletedProcess[str]:
+    """A program where the containers' host is, which has to succeed."""
     done = subprocess.run(
-        [sys.executable, "-IS", "-c", RECORD, *COMMANDS[command]],
-        cwd=running.home,
-        env=running.environ,
-        preexec_fn=running.enter,
+        argv,
+        cwd=ctst.home,
+        env=ctst.environ,
+        preexec_fn=ctst.enter,
         capture_output=True,
         text=True,
         check=False,
         timeout=30,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_imports_what_is_listed_and_no_more(running: Ctst, command: str) -> None:
+    done = ran(running, sys.executable, "-IS", "-c", RECORD, *COMMANDS[command])
     found = {SAME.get(name, name) for name in done.stderr.split()}
     assert not found & HEAVY
     pinned = set((LISTS / f"{command}.txt").read_text().split())
@@ -101,17 +107,8 @@ def test_a_command_imports_what_is_listed_and_no_more(running: Ctst, command: st
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_bytecode_comes_from_one_file_also_with_options_before_the_command(running: Ctst, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    done = subprocess.run(
-        ["strace", "-qq", "-e", "trace=openat,open", "-o", str(trace), *COMMAND, "-C", ".", *COMMANDS["run-image"]],
-        cwd=running.home,
-        env=running.environ,
-        preexec_fn=running.enter,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
+    strace = ["strace", "-qq", "-e", "trace=openat,open", "-o", str(trace)]
+    ran(running, *strace, *COMMAND, "-C", ".", *COMMANDS["run-image"])
     opened = [line for line in trace.read_text().splitlines() if f"{PACKAGE}/containust" in line]
     assert [line for line in opened if "run-image." in line], opened
     assert not [line for line in opened if ".py" in line], opened
@@ -135,17 +132,7 @@ def test_a_command_makes_the_container_s_process_and_no_other(
         "-o",
         str(trace),
     ]
-    done = subprocess.run(
-        [*calls, *COMMAND, *COMMANDS[command]],
-        cwd=running.home,
-        env=running.environ,
-        preexec_fn=running.enter,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
+    ran(running, *calls, *COMMAND, *COMMANDS[command])
     lines = [line.split(None, 1) for line in trace.read_text().splitlines()]
     made = [call for _, call in lines if call.startswith(("clone", "fork", "vfork"))]
     assert len(made) == children, made

@@ -88,8 +88,6 @@ GO_ON = -6
 
 ANY = 0xFFFF  # as an error: whichever
 CLONE_VM = syscalls.CLONE_VM
-CLONE_PIDFD = syscalls.CLONE_PIDFD
-CLONE_PARENT = syscalls.CLONE_PARENT
 SIGCHLD = 17
 F_DUPFD_CLOEXEC = 1030
 POLLIN = 1
@@ -98,7 +96,6 @@ SOCK_CLOEXEC = os.O_CLOEXEC
 # struct call of data/calls.c: number, errors forgiven, slot of the result, arguments that are slots, calls to pass over
 # when it succeeded and when it was forgiven, arguments.
 _CALL = "<i2H4Bi6q"
-_CALL_SIZE = 64
 _LAST = pack(_CALL, END, *(0,) * 13)
 _MORE = pack(_CALL, GO_ON, *(0,) * 13)
 
@@ -155,7 +152,6 @@ class Calls:
         number: int,
         *arguments: Argument,
         forgiven: int = 0,
-        forgiven_too: int = 0,
         slot: int = 0,
         after: int = 0,
     ) -> None:
@@ -171,13 +167,12 @@ class Calls:
             if kind is int:
                 values[position] = argument  # type: ignore[assignment]
             elif kind is bytes:
-                self._kept.append(argument)
-                values[position] = id(argument) + _BYTES
+                values[position] = self.keep(argument)  # type: ignore[arg-type]
             elif argument is not None:
                 values[position] = argument  # type: ignore[assignment]
                 slots |= 1 << position
         self.made.append((self.step, name, about))
-        self._records.append(pack(_CALL, number, forgiven, forgiven_too, slot, slots, after, 0, 0, *values))
+        self._records.append(pack(_CALL, number, forgiven, 0, slot, slots, after, 0, 0, *values))
 
     def result(self) -> Result:
         """A slot for a result; :meth:`close` gives it back."""
@@ -205,7 +200,7 @@ class Calls:
         record = self._records[call]
         self._records[call] = record[:11] + bytes((len(self._records) - 1 - call,)) + record[12:]
 
-    # --- one method a call, in alphabetical order
+    # --- one method a call
 
     def chdir(self, path: bytes) -> None:
         self.add("chdir", path, NR_chdir, path)
@@ -309,7 +304,7 @@ class Calls:
             else:
                 self.fsconfig(fs_fd, FSCONFIG_SET_STRING, key, value)
         self.fsconfig(fs_fd, FSCONFIG_CMD_CREATE, None)
-        self._free.append(fs_fd)
+        self.free(fs_fd)
         return self.fsmount(fs_fd, attributes)
 
     def open_tree(self, dirfd: int, path: str, flags: int, forgiven: int = 0) -> Result:
@@ -413,7 +408,7 @@ class Calls:
         self.add("unshare", None, NR_unshare, flags)
 
     def wait(self, eventfd: int, other_end: int) -> None:
-        """Wait until ``eventfd``, which does not block, counts; fail once whoever holds the other end of the socket
+        """Wait until ``eventfd``, which does not block, counts; fail once whoever holds the other end of the pipe
         ``other_end`` is dead."""
         events = pack("<ihhihh", eventfd, POLLIN, 0, other_end, 0, 0)
         self.add("poll", None, NR_ppoll, events, 2, None, None, 0)
@@ -447,8 +442,8 @@ class Calls:
         """
         sequence = self._ready(channel, _MORE if flags & CLONE_VM else _LAST)
         pidfd = self._address + _MEMORY - 16
-        signal = 0 if flags & CLONE_PARENT else SIGCHLD
-        arguments = pack("<11Q", flags | CLONE_PIDFD, pidfd, 0, 0, signal, 0, 0, 0, 0, 0, cgroup)
+        signal = 0 if flags & syscalls.CLONE_PARENT else SIGCHLD
+        arguments = pack("<11Q", flags | syscalls.CLONE_PIDFD, pidfd, 0, 0, signal, 0, 0, 0, 0, 0, cgroup)
         self._kept.append(arguments)
         pid = _code()[1](arguments, len(arguments), sequence, pidfd)  # the stack grows down from there
         if pid < 0:

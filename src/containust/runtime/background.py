@@ -13,6 +13,7 @@ from containust.runtime.supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from containust.common.types import Stack
@@ -25,31 +26,39 @@ def up(engine: Engine, stack: Stack, unit: str) -> list[Step]:
 
     Returns what was done once everything is up and healthy. Raises what the start raised.
     """
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        _up(engine, stack, unit, writer)
-    os.close(writer)
-    return [Step(action, name, image, reason, []) for action, name, image, reason in receive_result(reader) or []]
+    done = _forked(lambda writer: _up(engine, stack, unit, writer))
+    return [Step(action, name, image, reason, []) for action, name, image, reason in done or []]
 
 
-def _up(engine: Engine, stack: Stack, unit: str, writer: int) -> None:
-    """The forked process. Never returns."""
-    status = 1
+def _up(engine: Engine, stack: Stack, unit: str, writer: int) -> int:
+    """The forked process; its exit status."""
     try:
-        os.setsid()
+        supervisor, ownership, steps = engine.up(stack, unit)
+    except BaseException as error:
+        send_result(writer, error)
+        return 1
+    send_result(writer, None, [(s.action, s.name, s.image, s.reason) for s in steps])
+    quiet()
+    engine.serve(supervisor, ownership)
+    return 0
+
+
+def _forked(run: Callable[[int], int]) -> Any:
+    """Call ``run`` in a process and a session of its own, which ends with the status that it returns.
+
+    ``run`` gets the descriptor for :func:`send_result`; what it sends is returned, or raised.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    if os.fork() == 0:
+        status = 1
         try:
-            supervisor, ownership, steps = engine.up(stack, unit)
-        except BaseException as error:
-            send_result(writer, error)
-            return
-        send_result(writer, None, [(s.action, s.name, s.image, s.reason) for s in steps])
-        quiet()
-        engine.serve(supervisor, ownership)
-        status = 0
-    finally:
-        os._exit(status)
+            os.close(reader)
+            os.setsid()
+            status = run(writer)
+        finally:
+            os._exit(status)
+    os.close(writer)
+    return receive_result(reader)
 
 
 def supervise(engine: Engine, units: set[str]) -> None:
@@ -92,59 +101,48 @@ def in_background(engine: Engine, unit: str, start: list[str]) -> None:
 
     Returns when that is done. Raises what the start raised.
     """
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        _background(engine, unit, start, writer)
-    os.close(writer)
-    receive_result(reader)
+    _forked(lambda writer: _background(engine, unit, start, writer))
 
 
-def _background(engine: Engine, unit: str, start: list[str], writer: int) -> None:
-    """The forked supervisor. Never returns."""
-    status = 1
+def _background(engine: Engine, unit: str, start: list[str], writer: int) -> int:
+    """The forked supervisor; its exit status."""
+    ownership = Ownership(engine.project, unit)
+    supervisor = Supervisor(engine.project, engine.backend)
+    missed: list[Container] = []
     try:
-        os.setsid()
-        ownership = Ownership(engine.project, unit)
-        supervisor = Supervisor(engine.project, engine.backend)
-        missed: list[Container] = []
-        try:
-            ownership.take()
-            engine.supervises = unit
-            supervisor.handle_signals()
-            mine = [c for c in load(engine.project).containers.values() if c.unit == unit]
-            missed = _reserve_ports(engine, mine, start)
-            for container in mine:
-                if alive(container):
-                    component = spec.decode(container.name, container.spec)
-                    supervisor.adopt(engine.unit(container, component))
-            for container in revival.reconnect(engine, start) if start else []:
+        ownership.take()
+        engine.supervises = unit
+        supervisor.handle_signals()
+        mine = [c for c in load(engine.project).containers.values() if c.unit == unit]
+        missed = _reserve_ports(engine, mine, start)
+        for container in mine:
+            if alive(container):
                 component = spec.decode(container.name, container.spec)
-                supervisor.add(engine.unit(container, component))
-            supervisor.start()
-            if supervisor.failed:
-                raise next(iter(supervisor.failed.values()))
-            engine.tell_names({container.id for container in mine if container.name in start})
-        except BaseException as error:
-            if isinstance(error, ContainustError) and error.container:
-                error.help.append(f"see `ctst logs {error.container}`")
-            supervisor.record_if_possible()  # before anybody is told
-            send_result(writer, error)
-            supervisor.failed = {}
-            if not supervisor.units:
-                ownership.release()
-                os._exit(1)
-            if not any(one.handle for one in supervisor.units.values()):
-                missed = []  # who was told that nothing has started finds nothing running
-        else:
-            send_result(writer, None)
-        quiet()
-        _resume(engine, supervisor, missed)
-        engine.serve(supervisor, ownership)
-        status = 0
-    finally:
-        os._exit(status)
+                supervisor.adopt(engine.unit(container, component))
+        for container in revival.reconnect(engine, start) if start else []:
+            component = spec.decode(container.name, container.spec)
+            supervisor.add(engine.unit(container, component))
+        supervisor.start()
+        if supervisor.failed:
+            raise next(iter(supervisor.failed.values()))
+        engine.tell_names({container.id for container in mine if container.name in start})
+    except BaseException as error:
+        if isinstance(error, ContainustError) and error.container:
+            error.help.append(f"see `ctst logs {error.container}`")
+        supervisor.record_if_possible()  # before anybody is told
+        send_result(writer, error)
+        supervisor.failed = {}
+        if not supervisor.units:
+            ownership.release()
+            return 1
+        if not any(one.handle for one in supervisor.units.values()):
+            missed = []  # who was told that nothing has started finds nothing running
+    else:
+        send_result(writer, None)
+    quiet()
+    _resume(engine, supervisor, missed)
+    engine.serve(supervisor, ownership)
+    return 0
 
 
 def _reserve_ports(engine: Engine, containers: list[Container], start: list[str]) -> list[Container]:

@@ -312,9 +312,7 @@ class Engine:
 
     def left_over(self, container: Container) -> bool:
         """Whether whoever recorded that it has ended was killed before removing what the host has of it."""
-        if container.state in (RUNNING, CREATED) or alive(container):
-            return False
-        return container.unit == self.supervises or not Ownership.held(self.project, container.unit)
+        return container.state not in (RUNNING, CREATED) and not alive(container) and self._unattended(container)
 
     def sweep(self, state: State) -> None:
         """Delete logs and writable layers that a killed process left: of containers that are in no record.
@@ -349,6 +347,8 @@ class Engine:
         """Whether the record says more than is true, and nobody is there to correct it."""
         if container.state == RUNNING and alive(container):
             return False
-        if container.state not in (RUNNING, CREATED):
-            return False
+        return container.state in (RUNNING, CREATED) and self._unattended(container)
+
+    def _unattended(self, container: Container) -> bool:
+        """Whether no other process sees to it."""
         return container.unit == self.supervises or not Ownership.held(self.project, container.unit)

@@ -9,10 +9,7 @@ from __future__ import annotations
 from containust.common import os
 from containust.common.errors import ContainustError
 from containust.core import syscalls
-from containust.core.calls import Calls
 from containust.core.syscalls import (
-    CLONE_CLEAR_SIGHAND,
-    CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -31,13 +28,14 @@ def join(launch: Launch, pidfd: int) -> Child:
     The child's memory is a copy: one that shared ours would take us along when the container's memory runs out, and
     processes of the container see it. Raises ContainustError R008 when the container has ended.
     """
-    child = prepare(launch, pidfd)
+    child = Child(launch)
+    enter(child, pidfd)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         # A PID namespace is entered by children only; the parent takes its own back right away.
         syscalls.setns(pidfd, CLONE_NEWPID)
         try:
-            child.clone(flags(launch), max(launch.cgroup.clone_fd, 0))
+            child.clone(0)
         finally:
             syscalls.setns(own, CLONE_NEWPID)
     except OSError as error:
@@ -49,18 +47,6 @@ def join(launch: Launch, pidfd: int) -> Child:
     return child
 
 
-def prepare(launch: Launch, pidfd: int) -> Child:
-    """The process, before it is cloned."""
-    child = Child(launch)
-    enter(child.calls, launch, pidfd, child)
-    return child
-
-
-def flags(launch: Launch) -> int:
-    """What it is cloned with."""
-    return CLONE_CLEAR_SIGHAND | (CLONE_INTO_CGROUP if launch.cgroup.clone_fd >= 0 else 0)
-
-
 def refused(launch: Launch, error: OSError) -> ContainustError:
     """R008 for a container that cannot be entered."""
     return ContainustError(
@@ -70,8 +56,9 @@ def refused(launch: Launch, error: OSError) -> ContainustError:
     )
 
 
-def enter(calls: Calls, launch: Launch, pidfd: int, child: Child) -> None:
+def enter(child: Child, pidfd: int) -> None:
     """What the child does: join the other namespaces, then execute the program."""
+    calls, launch = child.calls, child.launch
     calls.step = "ids"
     calls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
     calls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -92,4 +79,4 @@ def enter(calls: Calls, launch: Launch, pidfd: int, child: Child) -> None:
     if launch.id_base is not None:
         become_root(calls)
 
-    finish(calls, launch, child, joins=True)
+    finish(child, joins=True)

@@ -16,7 +16,7 @@ from containust.core.calls import (
     NR_setsid,
     NR_umask,
 )
-from containust.core.syscalls import ENOENT
+from containust.core.syscalls import CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, ENOENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,9 +167,12 @@ class Child:
             self.terminals = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self.channel, self.theirs = os.pipe2(os.O_DIRECT | os.O_CLOEXEC)
 
-    def clone(self, flags: int, cgroup: int) -> None:
-        """Make the process. Raises OSError."""
-        self.is_cloned(*self.calls.clone(flags, self.theirs, cgroup))
+    def clone(self, flags: int) -> None:
+        """Make the process, in its cgroup where the kernel can. Raises OSError."""
+        cgroup = self.launch.cgroup.clone_fd
+        if cgroup >= 0:
+            flags |= CLONE_INTO_CGROUP
+        self.is_cloned(*self.calls.clone(flags | CLONE_CLEAR_SIGHAND, self.theirs, max(cgroup, 0)))
 
     def is_cloned(self, pid: int, pidfd: int) -> None:
         """The process is there."""
@@ -295,15 +298,16 @@ def namespace_error(name: str, error: OSError) -> ContainustError:
     )
 
 
-def finish(calls: Calls, launch: Launch, child: Child, joins: bool) -> None:
+def finish(child: Child, joins: bool) -> None:
     """The last steps, which a container's init and a process that ``joins`` it share. They end with execve."""
+    calls, launch = child.calls, child.launch
     calls.step = "terminal"
     calls.add("setsid", None, NR_setsid)
     calls.add("keyctl", None, syscalls.NR_keyctl, syscalls.KEYCTL_JOIN_SESSION_KEYRING, None, forgiven=ANY)
     if launch.tty:
         from containust.runtime.pty import take_terminal
 
-        take_terminal(calls, launch, child)
+        take_terminal(child)
     else:
         _stdio(calls, launch)
 

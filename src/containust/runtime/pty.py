@@ -10,8 +10,7 @@ from containust.core.calls import ANY, NR_fchownat, NR_ioctl, NR_sendmsg
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from containust.core.calls import Calls
-    from containust.runtime.launch import Child, Launch
+    from containust.runtime.launch import Child
 
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
@@ -22,8 +21,9 @@ SOL_SOCKET = 1
 SCM_RIGHTS = 1
 
 
-def take_terminal(calls: Calls, launch: Launch, child: Child) -> None:
+def take_terminal(child: Child) -> None:
     """Open a terminal, have it control the session, and pass its master side to the parent."""
+    calls, launch = child.calls, child.launch
     master = calls.openat(syscalls.AT_FDCWD, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
     calls.add("ioctl", "TIOCSPTLCK", NR_ioctl, master, TIOCSPTLCK, bytes(4))
     slave = calls.result()

@@ -24,8 +24,6 @@ from containust.core import idmap, syscalls
 from containust.core.calls import CLONE_VM, Calls, NR_ioctl
 from containust.core.filesystem import rootfs
 from containust.core.syscalls import (
-    CLONE_CLEAR_SIGHAND,
-    CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -58,7 +56,7 @@ def begin(launch: Launch) -> Child:
     cloned by :func:`complete`. Raises ContainustError R001 when a namespace cannot be made.
     """
     child = Child(launch, os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-    isolate(child.calls, launch, child)
+    isolate(child)
     if launch.shares_memory:
         _clone(child)
     return child
@@ -70,7 +68,7 @@ def complete(child: Child) -> None:
     Raises ContainustError R001; the caller aborts the child then.
     """
     launch = child.launch
-    build(child.calls, launch, child)
+    build(child)
     try:
         if launch.shares_memory:
             child.calls.hand_over()
@@ -91,17 +89,15 @@ def complete(child: Child) -> None:
 
 def _clone(child: Child) -> None:
     launch = child.launch
-    flags = CLONE_NEWPID | CLONE_CLEAR_SIGHAND
+    flags = CLONE_NEWPID
     if launch.id_base is not None:
         flags |= CLONE_NEWUSER
     if launch.attachments:  # their interfaces are put into it from outside
         flags |= CLONE_NEWNET
-    if launch.cgroup.clone_fd >= 0:
-        flags |= CLONE_INTO_CGROUP
     if launch.shares_memory:
         flags |= CLONE_VM
     try:
-        child.clone(flags, max(launch.cgroup.clone_fd, 0))
+        child.clone(flags)
     except OSError as error:
         child.abort()
         raise namespace_error(launch.name, error) from None
@@ -126,8 +122,9 @@ def _map(child: Child, launch: Launch) -> None:
         os.close(userns)
 
 
-def isolate(calls: Calls, launch: Launch, child: Child) -> None:
+def isolate(child: Child) -> None:
     """What the child does first, whose parent prepares the rest meanwhile."""
+    calls, launch = child.calls, child.launch
     calls.step = "ids"
     calls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
     close_others(calls, child.channel)
@@ -138,8 +135,9 @@ def isolate(calls: Calls, launch: Launch, child: Child) -> None:
     calls.wait(child.go, child.theirs)
 
 
-def build(calls: Calls, launch: Launch, child: Child) -> None:
+def build(child: Child) -> None:
     """What it does then: build the container around itself, and execute the program."""
+    calls, launch = child.calls, child.launch
     calls.step = "ids"
     if launch.id_base is not None:
         become_root(calls)
@@ -178,7 +176,7 @@ def build(calls: Calls, launch: Launch, child: Child) -> None:
 
             configure(calls, launch.network_messages)
 
-    finish(calls, launch, child, joins=False)
+    finish(child, joins=False)
 
 
 def loopback_up(calls: Calls) -> None:

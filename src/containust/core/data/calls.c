@@ -16,6 +16,8 @@
  *     objcopy -O binary -j .text calls.elf calls-$(uname -m)
  */
 
+#include "call.h"
+
 #define ENOENT 2
 #define ENOTDIR 20
 #define AT_FDCWD -100
@@ -72,31 +74,6 @@ struct sequence {
     long length; /* of the report */
     long passed; /* how many calls there were before those of `more` */
 };
-
-static long call(long number, long a, long b, long c, long d, long e, long f)
-{
-#if defined(__x86_64__)
-    long result;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    register long r9 __asm__("r9") = f;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return result;
-#else
-    register long x8 __asm__("x8") = number;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    register long x4 __asm__("x4") = e;
-    register long x5 __asm__("x5") = f;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
-    return x0;
-#endif
-}
 
 /* execve(2) of the first candidate that is there, as a shell looks through PATH; with `above` that program is executed
    instead, and the candidate is its first argument. */

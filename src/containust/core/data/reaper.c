@@ -17,6 +17,8 @@
  *        -Wl,--build-id=none,-z,noseparate-code,-z,noexecstack,-s -o reaper-$(uname -m) reaper.c
  */
 
+#include "call.h"
+
 #define SIG_SETMASK 2
 #define SIGCHLD 17
 #define WNOHANG 1
@@ -67,29 +69,6 @@
 #define NR_execve 221
 #define NR_wait4 260
 #endif
-
-static long call(long number, long a, long b, long c, long d, long e)
-{
-#if defined(__x86_64__)
-    long result;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                     : "rcx", "r11", "memory");
-    return result;
-#else
-    register long x8 __asm__("x8") = number;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    register long x4 __asm__("x4") = e;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
-    return x0;
-#endif
-}
 
 static void end(long status)
 {

@@ -12,14 +12,15 @@ from struct import pack, unpack
 from containust.common import os
 from containust.core import syscalls
 from containust.core.syscalls import CLONE_NEWPID, CLONE_PARENT
-from containust.runtime.join import flags, prepare, refused
+from containust.runtime.join import enter, refused
 from containust.runtime.launch import Child, Launch
 from containust.runtime.pty import SCM_RIGHTS
 
 
 def join(launch: Launch, pidfd: int) -> Child:
     """As :func:`containust.runtime.join.join`. Raises ContainustError R008 when the container has ended."""
-    child = prepare(launch, pidfd)
+    child = Child(launch)
+    enter(child, pidfd)
     answer, answerer = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     helper, helper_fd = syscalls.clone3(0)
     if helper == 0:
@@ -44,8 +45,7 @@ def join(launch: Launch, pidfd: int) -> Child:
 def _help(child: Child, pidfd: int, answerer: _socket.socket) -> None:
     try:
         syscalls.setns(pidfd, CLONE_NEWPID)
-        launch = child.launch
-        child.clone(flags(launch) | CLONE_PARENT, max(launch.cgroup.clone_fd, 0))
+        child.clone(CLONE_PARENT)
     except OSError as error:
         answerer.send(pack("2i", 0, error.errno or 5))
         return
