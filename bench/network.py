@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -220,7 +221,7 @@ def main() -> None:
                     print(f"{name}: left out: {error}", file=sys.stderr)
         results: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for _ in range(options.rounds):
-            for path in paths:
+            for path in random.sample(paths, len(paths)):  # what a path's neighbour leaves behind falls on all alike
                 figures = measure(path, stream, options.seconds, options.turns)
                 results.setdefault(path[:2], []).append(figures)
         print(f"iperf3 on the plain veth pair: {iperf3(outside, options.seconds)}")

@@ -3,6 +3,9 @@
  *     stream serve PORT               swallows what connections that begin with 's' send, echoes those with 'e'
  *     stream send ADDRESS PORT SECS   prints bytes a second, as 128 KiB writes (iperf3's size) get them through
  *     stream turn ADDRESS PORT COUNT  prints microseconds of a one-byte round trip
+ *
+ * What is sent in bulk goes by "reno", the one congestion control that every namespace lets everyone choose: the
+ * default may be bbr, which paces what it sends by its own estimates, so that a rate says more of those than of the path.
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -28,11 +31,16 @@ static int connection(const char *address, int port, char kind)
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     inet_pton(AF_INET, address, &to.sin_addr);
+    if (kind == 's' && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4)) {
+        perror("TCP_CONGESTION");
+        exit(1);
+    }
     if (connect(fd, (struct sockaddr *)&to, sizeof to)) {
         perror("connect");
         exit(1);
     }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (kind == 'e') /* with it, a packet ends with every write, however full it is */
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (write(fd, &kind, 1) != 1)
         exit(1);
     return fd;
