@@ -141,10 +141,21 @@ def test_a_one_shot_that_is_done_is_not_started_again_for_its_dependents(ctst: C
     ctst.ok("run", "-d")
     order = [(kind, name) for kind, name in ctst.events() if kind in ("started", "died")]
     assert order == [("started", "migrate"), ("died", "migrate"), ("started", "web")]
+    # It did what it was there for: that it does not run is no drift.
+    assert ctst("plan", "--detailed-exitcode").status == 0
+    ctst.ok("run", "-d")
     ctst.ok("stop", "web")
     assert ctst.ok("start", "web") == "web\n"
     ctst.ok("restart", "web")
+    ctst.ok("stop", "web")
+    ctst.ok("run", "-d")
     assert ctst.ok("logs", "migrate") == "ran\n"
+    # A user who wants it again can have it, and a stack that was stopped as a whole starts as a whole.
+    ctst.ok("start", "migrate")
+    eventually(lambda: ctst.ok("logs", "migrate") == "ran\n" * 2)
+    ctst.ok("stop")
+    ctst.ok("run", "-d")
+    assert ctst.ok("logs", "migrate") == "ran\n" * 3
 
 
 def test_a_published_port_is_reachable_through_restarts(ctst: Ctst) -> None:

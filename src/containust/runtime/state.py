@@ -48,6 +48,7 @@ class Container(Record):
         "boot_id",
         "config_digest",
         "created",
+        "done",
         "error",
         "exit_code",
         "exposes",
@@ -93,6 +94,7 @@ class Container(Record):
         self.signal: int | None = None
         self.oom_killed = False
         self.error: dict[str, Any] | None = None  # code and message of a start that failed
+        self.done = False  # a one-shot that exited 0 and was waited for: a second `run` leaves it (language.md, 6)
         self.restarts = 0
         self.created = ""
         self.started: str | None = None
@@ -110,6 +112,7 @@ class Container(Record):
         """Be about to start because the user wants it, after it had ended."""
         self.become(CREATED)
         self.wanted = RUNNING
+        self.done = False
         self.error = None
         self.restarts = 0  # `on-failure:N` counts from here
 

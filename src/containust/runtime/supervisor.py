@@ -187,6 +187,7 @@ class Supervisor(Recorder):
             if self.failed or not ready:
                 return
             self.waiting = [name for name in self.waiting if name not in ready]
+            self._done_for(ready)
             self._launch([self.units[name] for name in ready])
 
     def _satisfied(self, unit: Unit) -> bool:
@@ -209,6 +210,15 @@ class Supervisor(Recorder):
             elif container.state != STOPPED:
                 return False
         return True
+
+    def _done_for(self, ready: list[str]) -> None:
+        """Record of the dependencies of ``ready`` that have ended well that this was what they were there for."""
+        for name in ready:
+            for dependency in self.units[name].component.depends_on:
+                unit = self.units.get(dependency)
+                if unit and unit.container.state == STOPPED and not unit.container.done:
+                    unit.container.done = True
+                    self.changed(unit.container)
 
     @staticmethod
     def _out_of_patience(unit: Unit) -> bool:
