@@ -53,7 +53,19 @@ def test_a_program_that_ignores_its_stop_signal_is_killed_in_time(ctst: Ctst) ->
     ctst.ok("run", "-d")
     ctst.ok("stop")
     ctst.assert_clean()
-    assert ctst.rows()["a"]["state"] == "stopped"
+    row = ctst.rows()["a"]
+    assert (row["state"], row["signal"]) == ("stopped", 9)
+    ctst.ok("rm")
+
+
+def test_a_program_that_ignores_its_stop_signal_may_finish_what_it_is_at(ctst: Ctst) -> None:
+    ctst.write(component("a", "trap '' TERM; echo up; sleep 0.5; echo finished; exit 7", 'stop_timeout = "30s"'))
+    ctst.ok("run", "-d")
+    assert eventually(lambda: ctst.ok("logs", "a") == "up\n")
+    ctst.ok("stop")
+    assert ctst.ok("logs", "a") == "up\nfinished\n"
+    assert ctst.rows()["a"]["exit_code"] == 7
+    ctst.assert_clean()
 
 
 FREEZERS = [("freezer", "freezer.state", "FROZEN", "THAWED"), ("unified", "cgroup.freeze", "1", "0")]

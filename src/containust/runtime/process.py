@@ -63,17 +63,18 @@ def send(pidfd: int, signal: int) -> bool:
 
 
 def heeds(pid: int, signal: int) -> bool:
-    """Whether a container's init does anything with ``signal``: it catches it, or blocks it to fetch it itself.
+    """Whether a container's init has made up its mind about ``signal``: it catches it, blocks it to fetch it itself, or
+    ignores it, to finish first what it is at.
 
-    The kernel drops every other signal sent to the init of a PID namespace (pid_namespaces(7)), so there is no point in
-    waiting for one that is not heeded.
+    Anything else would die of it, were the kernel not to drop what the init of a PID namespace has no handler for
+    (pid_namespaces(7)), so there is no point in waiting.
     """
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
             text = file.read(4096)
     except OSError:
         return True
-    for field in (b"SigCgt:", b"SigBlk:"):
+    for field in (b"SigCgt:", b"SigBlk:", b"SigIgn:"):
         at = text.find(field)
         if at >= 0 and int(text[at + 8 : at + 24], 16) >> (signal - 1) & 1:
             return True
