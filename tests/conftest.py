@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from containust.runtime.project import project_id
 from guest import plugin as guest
 from harness import Ctst, groups, loops, marked, mounts, pids, read
+
+# Who starts the tests in the background of a script has them ignore Ctrl+C, and with them all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _made: list[tuple[str, str]] = []  # (directory, token) of every Ctst of this worker
 
