@@ -170,6 +170,18 @@ def test_a_one_shot_that_is_done_is_not_started_again_for_its_dependents(ctst: C
     assert ctst.ok("logs", "migrate") == "ran\n" * 3
 
 
+def test_a_dependency_that_is_about_to_start_again_is_not_done(ctst: Ctst) -> None:
+    ctst.write(
+        component("tick", "exit 0", 'restart = "always"')
+        + component("db", "sleep 0.5; touch /tmp/u; sleep 1000", 'healthcheck = { command = ["test", "-e", "/tmp/u"] }')
+        + component("web", "sleep 1000")
+        + "CONNECT web -> tick, db\n"
+    )
+    ctst.ok("run", "-d")
+    assert json.loads(ctst.ok("inspect", "tick"))["done"] is False
+    ctst.ok("stop")
+
+
 def test_a_published_port_is_reachable_through_restarts(ctst: Ctst) -> None:
     ctst.write(
         component("web", "echo up; exec nc -l -p 80 -e echo here", 'port = 80\n restart = "always"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from containust.common.types import COMPONENT_DEFAULTS, Record
 from containust.runtime import spec
 from containust.runtime.plan import KEEP, RECREATE, START, UPDATE, Change, Step, weaker
-from containust.runtime.state import RUNNING, STOPPED
+from containust.runtime.state import RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def step(stack: Stack, component: Component, recorded: Container, image_id: str 
         if published != recorded.exposes:
             changes.append(Change("EXPOSE", recorded.exposes, published))
         return Step(RECREATE, component.name, component.image, "changed", changes, weaker(component))
-    done = recorded.done and recorded.state == STOPPED and recorded.wanted == RUNNING and recorded.exit_code == 0
-    if alive or done:
+    if alive or (recorded.done and recorded.wanted == RUNNING):
         return Step(KEEP, component.name, component.image, "", [], weaker(component))
     reason = "died" if recorded.state == RUNNING else f"is {recorded.state}{_how(recorded)}"
     return Step(START, component.name, component.image, reason, [], weaker(component))

@@ -212,11 +212,11 @@ class Supervisor(Recorder):
         return True
 
     def _done_for(self, ready: list[str]) -> None:
-        """Record of the dependencies of ``ready`` that have ended well that this was what they were there for."""
+        """Record of the dependencies of ``ready`` that have ended for good that this was what they were there for."""
         for name in ready:
             for dependency in self.units[name].component.depends_on:
                 unit = self.units.get(dependency)
-                if unit and unit.container.state == STOPPED and not unit.container.done:
+                if unit and unit.settled:
                     unit.container.done = True
                     self.changed(unit.container)
 
