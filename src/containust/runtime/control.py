@@ -73,7 +73,7 @@ def _end(engine: Engine, running: list[Container], timeout: float | None, force:
             container = handle.container
             limit = container.spec.get("stop_timeout", 10.0) if timeout is None else timeout
             number = signal_number(container.stop_signal)
-            if force or not process.heeds(handle.pid, number):
+            if force or not process.prepared_for(handle.pid, number):
                 engine.backend.stop(handle)
             else:
                 engine.backend.signal(handle, number)

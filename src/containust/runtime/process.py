@@ -62,8 +62,8 @@ def send(pidfd: int, signal: int) -> bool:
     return True
 
 
-def heeds(pid: int, signal: int) -> bool:
-    """Whether a container's init has made up its mind about ``signal``: it catches it, blocks it to fetch it itself, or
+def prepared_for(pid: int, signal: int) -> bool:
+    """Whether a container's init has said what ``signal`` is to do: it catches it, blocks it to fetch it itself, or
     ignores it, to finish first what it is at.
 
     Anything else would die of it, were the kernel not to drop what the init of a PID namespace has no handler for

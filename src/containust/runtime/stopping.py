@@ -53,7 +53,7 @@ def _next(supervisor: Supervisor, units: list[Unit]) -> None:
 
 def _signal_stop(supervisor: Supervisor, unit: Unit, handle: Handle) -> None:
     number = signal_number(unit.container.stop_signal)
-    if not process.heeds(handle.pid, number):
+    if not process.prepared_for(handle.pid, number):
         supervisor.backend.stop(handle)
         return
     supervisor.backend.signal(handle, number)
