@@ -165,9 +165,9 @@ def no_half_made(ctst: Ctst) -> bool:
     inits = set()
     for pid in pids():
         group = read(f"/proc/{pid}/cgroup")
-        if f"containust/{project(ctst)}/" in group and read(f"/proc/{pid}/status").count("\nNSpid:"):
-            nspid = next(line for line in read(f"/proc/{pid}/status").splitlines() if line.startswith("NSpid"))
-            if nspid.split()[-1] == "1":
+        if f"containust/{project(ctst)}/" in group:
+            status = read(f"/proc/{pid}/status")  # once: it may end meanwhile
+            if any(line.startswith("NSpid:") and line.split()[-1] == "1" for line in status.splitlines()):
                 inits.add(pid)
     return inits == live
 
